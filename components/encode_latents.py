@@ -5,6 +5,8 @@ Reads `dataset` and `tokenizer`; works in the data set's parts. Layout of the ou
     python -m components.encode_latents --spec URL --input dataset=KEY --input tokenizer=KEY --key-out PATH
 """
 
+from collections import Counter
+
 from components.context import PartContext
 from components.entrypoint import Context, Result, main
 from wfm.data.dataset_parts import VIDEO, part_plan, part_shards
@@ -16,7 +18,9 @@ class EncodeLatentsConfig(EncodingConfig):
 
 
 def run(ctx: Context[EncodeLatentsConfig]) -> Result:
-    """Every part of the data set, then statistics of the whole."""
+    """Every part of the data set, then statistics of the whole, and what Energon reads beside the shards."""
+    from wfm.data.energon import write_energon
+    from wfm.training.encode import REASONS
     from wfm.training.moments import write_summary
 
     tokenizer = ctx.inputs["tokenizer"]
@@ -30,10 +34,18 @@ def run(ctx: Context[EncodeLatentsConfig]) -> Result:
         folders.append(ctx.scratch / "summary" / entry.name)
         ctx.store.part(entry.key).fetch_tree("moments.json", folders[-1])
     write_summary(folders, ctx.out)
-    counts = {name: sum(entry.counts.get(name, 0) for entry in entries) for name in ("clips", "windows", "too_short")}
+    tables = (ctx.store.part(entry.key).table("members") for entry in entries)
+    write_energon(tables, ctx.config.splits, ctx.out)
+    counts = Counter[str]()
+    for entry in entries:
+        counts.update(entry.counts)
     return Result(
-        counts={"inputs": counts["clips"], "outputs": counts["windows"]},
-        skipped={"too_short": counts["too_short"]},
+        counts={
+            "inputs": counts["clips"],
+            "outputs": counts["windows"],
+            "frames_left_over": counts["frames_left_over"],
+        },
+        skipped={reason: counts[reason] for reason in REASONS},
         parts=entries,
     )
 

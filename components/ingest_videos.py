@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from components.entrypoint import Context, PartContext, Result, main
 from wfm.curation.source import ingest, listing
+from wfm.curation.source.extensions import IMAGES
 from wfm.curation.source.source_files import Listing
 from wfm.errors import ConfigError
 from wfm.parts.part import add_up
@@ -26,7 +27,8 @@ def external_inputs(config: ingest.IngestConfig, inputs: Mapping[str, str], stor
         raise ConfigError(f"ingest_videos has both videos={config.videos!r} and the input 'raw': give one of them")
     listed = None
     if "raw" not in inputs:
-        listed = listing.list_source(config.videos, store, config.limits).first(config.limit)
+        aside = () if config.images else IMAGES
+        listed = listing.list_source(config.videos, store, config.limits, leave_aside=aside).first(config.limit)
     seen = listed.to_json() if listed is not None else None
     sources = {file.source for file in listed.files} if listed is not None else set()
     purged = ingest.purged_from(sources, set(inputs.values()), store)

@@ -42,7 +42,7 @@ def run(ctx: Context[DecoderTraining]) -> Result:
     )
     save_model(tokenizer, card.config, ctx.out / "tokenizer", extra=card.extra)
     counts = {"inputs": done["samples"] + done["left_out"], "outputs": 1, "steps": done["steps"]}
-    return Result(counts=counts, skipped={"in_one_alone": done["left_out"]}, extra=done)
+    return Result(counts=counts, skipped={"in_one_alone": done["left_out"], **done["skipped"]}, extra=done)
 
 
 CONFIG = DecoderTraining

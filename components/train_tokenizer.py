@@ -35,7 +35,7 @@ def run(ctx: Context[TokenizerTraining]) -> Result:
     )
     return Result(
         counts={"inputs": done["windows"] + done["windows_left_out"], "outputs": 1, "steps": done["steps"]},
-        skipped={"over_max_windows": done["windows_left_out"]},
+        skipped={"over_max_windows": done["windows_left_out"], **done["skipped"]},
         extra={**done, "external_inputs": ctx.external_inputs},
     )
 

@@ -1,10 +1,10 @@
 """Train a world model on encoded windows: a diffusion transformer on latents or a causal transformer on tokens.
 
-Reads `latents`, `tokenizer` (for the meaning of the former, and to watch decoded predictions) and, where there are any, the
-`signals` and the `text` of the same samples and a `mixture` (the categories of classify_clips: how often each clip is drawn).
-Writes `model/` (a
-model folder with the action spec inside) and `metrics.jsonl` (curves). Killed and started again, it goes on from its
-last checkpoint and ends with the same bits.
+Reads `latents`, or several `latents_<name>` that one tokenizer encoded (blended as `training.data` says), `tokenizer` (for
+the meaning of the former, and to watch decoded predictions) and, where there are any, the `signals` and the `text` of the same
+samples (of several latents also `signals_<name>`, `text_<name>`) and a `mixture` (the categories of classify_clips: how often
+each clip is drawn). Writes `model/` (a model folder with the action spec inside) and `metrics.jsonl` (curves). Killed and
+started again, it goes on from its last checkpoint and ends with the same bits.
 
     python -m components.train_world_model --spec URL --input latents=KEY --input tokenizer=KEY \\
         [--input signals=KEY] [--input text=KEY] [--input mixture=KEY] --key-out PATH
@@ -27,16 +27,15 @@ def external_inputs(
 def run(ctx: Context[WorldTrainingConfig]) -> Result:
     """One world model."""
     from wfm.models.folder import open_model
+    from wfm.training.encoded import sources_of
     from wfm.training.fit_world_model import fit_world_model
     from wfm.training.order import read_weights
 
     tokenizer, _ = open_model(ctx.inputs["tokenizer"], ctx.config.tokenizer_family)
     done = fit_world_model(
-        ctx.inputs["latents"],
+        sources_of(ctx.inputs),
         tokenizer,
         ctx.config,
-        signals=ctx.inputs.get("signals"),
-        text=ctx.inputs.get("text"),
         out=ctx.out,
         scratch=ctx.checkpoints(),
         stopping=ctx.stopping,
@@ -45,6 +44,7 @@ def run(ctx: Context[WorldTrainingConfig]) -> Result:
     )
     return Result(
         counts={"inputs": done["samples"], "outputs": 1, "steps": done["steps"]},
+        skipped=done["skipped"],
         extra={**done, "external_inputs": ctx.external_inputs},
     )
 

@@ -65,9 +65,8 @@ def kinds_join(graph: Graph, given: set[str]) -> Iterator[str]:
         row = STAGES.get(node.stage)
         if row is None:
             continue
-        for name, kind in row.inputs.items():
-            if name not in node.inputs and not kind.endswith("?") and not name.endswith("*"):
-                yield f"node {node.name!r} lacks its input {name!r} of kind {kind!r}"
+        for name in row.lacking(node.inputs):
+            yield f"node {node.name!r} lacks its input {name!r} of kind {row.inputs[name]!r}"
         for name, source in node.inputs.items():
             wanted = row.kind_of(name).rstrip("?")
             made = STAGES[stage_of[source]].output if source in stage_of and stage_of[source] in STAGES else wanted

@@ -5,6 +5,7 @@ a tokenizer cannot divide, limits on what nobody measures, files that are not th
 set. Only nodes that would run are asked: what is committed did work.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -95,8 +96,15 @@ def frames_have_a_size(asked: Asked) -> Iterator[str]:
 
 
 def windows_fit(asked: Asked) -> Iterator[str]:
-    """The tokenizer divides the windows, in time and in space."""
+    """The tokenizer divides the windows, in time and in space; of clips it takes what it divides."""
     config, made = asked.config, asked.behind("tokenizer")
+    if config.take == "clips":
+        if made is not None and config.max_pixels < made.model.spatial_compression**2:
+            yield asked("max_pixels", f"one latent position has {made.model.spatial_compression**2} pixels, give more")
+        if made is not None and 1 < config.max_frames <= made.model.temporal_compression:
+            advice = f"a second latent frame needs {1 + made.model.temporal_compression}, give as many, or 1 for stills alone"
+            yield asked("max_frames", advice)
+        return
     for name in ("num_frames", "extrapolate_from"):
         if made is not None and getattr(config, name):
             try:
@@ -148,6 +156,9 @@ def past_fits(asked: Asked) -> Iterator[str]:
     if encoded is None:
         return
     made = asked.behind("tokenizer")
+    if encoded.take == "clips":
+        advice = "futures are predicted of windows, which have one shape"
+        yield f"{asked.node.name}: {asked.node.inputs['latents']}.take is 'clips'; {advice}"
     if past >= encoded.num_frames:
         yield asked("past_frames", f"windows have {encoded.num_frames} frames (encode_latents.num_frames), give fewer")
     elif made is not None:
@@ -161,7 +172,7 @@ def past_fits(asked: Asked) -> Iterator[str]:
 
 def family_fits(asked: Asked) -> Iterator[str]:
     """Each family has a tokenizer and latents that it can learn from."""
-    config, made, encoded = asked.config, asked.behind("tokenizer"), asked.behind("latents")
+    config, made = asked.config, asked.behind("tokenizer")
     family: Family = FAMILIES.load(config.family)
     if config.training.mixture and "mixture" in asked.node.inputs:
         yield asked("training.mixture", "classify_clips makes a mixture too, leave one of them out")
@@ -174,8 +185,16 @@ def family_fits(asked: Asked) -> Iterator[str]:
     except ConfigError as error:
         yield asked("family", f"{error}; {asked.node.inputs['tokenizer']}.model.levels is {card.levels}")
         return
-    for field, advice in family.problems(config, card, encoded, asked.node.inputs["latents"]):
-        yield asked(field, advice) if field else f"{asked.node.name}: {advice}"
+    for name in _several(asked, "latents"):
+        for field, advice in family.problems(config, card, asked.behind(name), asked.node.inputs[name]):
+            yield asked(field, advice) if field else f"{asked.node.name}: {advice}"
+    if config.training.data.mode == "packs":
+        yield asked("training.data.mode", f"family {config.family} trains on batches of one shape, set 'buckets'")
+
+
+def _several(asked: Asked, name: str) -> list[str]:
+    """The inputs of a node that are called so, or so and something more."""
+    return [each for each in asked.node.inputs if each == name or each.startswith(f"{name}_")]
 
 
 def signals_are_made(asked: Asked) -> Iterator[str]:
@@ -233,15 +252,17 @@ def models_are_named(asked: Asked) -> Iterator[str]:
 
 def samples_are_joined(asked: Asked) -> Iterator[str]:
     """Signals and text are there for every sample of the latents."""
-    encoded = asked.behind("latents")
-    for name in ("signals", "text"):
-        beside, source = asked.behind(name), asked.node.inputs.get(name, "")
+    inputs = asked.node.inputs
+    for latents, name in itertools.product(_several(asked, "latents"), ("signals", "text")):
+        own = f"{name}{latents.removeprefix('latents')}"
+        joined = own if own in inputs else name
+        encoded, beside, source = asked.behind(latents), asked.behind(joined), inputs.get(joined, "")
         if encoded is None or beside is None:
             continue
         if lacking := sorted({"train", "val"} & set(encoded.splits) - set(beside.splits)):
             yield f"{source}.splits = {beside.splits!r}: the latents have {', '.join(lacking)} too, add it"
         if name == "text" and encoded.mirror and not beside.mirror:
-            yield f"{source}.mirror = False: {asked.node.inputs['latents']}.mirror is on, switch both on or off"
+            yield f"{source}.mirror = False: {inputs[latents]}.mirror is on, switch both on or off"
 
 
 def splits_are_known(asked: Asked) -> Iterator[str]:

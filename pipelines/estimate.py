@@ -66,8 +66,9 @@ def _of_simulation(config: Any, files: int | None) -> float:
 
 
 def _of_encoding(config: Any, files: int | None) -> float | None:
-    frames = config.num_frames / config.stride_frames * math.prod(config.size)
-    return None if files is None else float(files * frames)
+    windows = config.num_frames / config.stride_frames * math.prod(config.size)
+    pixels = config.max_pixels if config.take == "clips" else windows
+    return None if files is None else float(files * pixels)
 
 
 def _of_tokenizer(config: Any, files: int | None) -> float:
@@ -94,7 +95,7 @@ AMOUNTS: dict[str, tuple[Callable[[Any, int | None], float | None], tuple[str, .
         _of_simulation,
         ("sessions", "views", "shots_per_video", "seconds_per_shot", "fps", "size", "seed"),
     ),
-    "encode_latents": (_of_encoding, ("num_frames", "stride_frames", "size")),
+    "encode_latents": (_of_encoding, ("num_frames", "stride_frames", "size", "max_pixels")),
     "train_tokenizer": (_of_tokenizer, ("training.", "crop_frames", "size")),
     "train_world_model": (_of_training, ("training.",)),
     "train_decoder": (_of_training, ("training.",)),

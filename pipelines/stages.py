@@ -7,6 +7,8 @@ an unmeant change shows as a stale lock (`lock.py`). What a stage needs to run i
 (``resources`` in a recipe, ``--set NODE.resources.gpu=8``); here stand defaults for a laptop.
 """
 
+from collections.abc import Collection
+
 from wfm.cluster.resources import Kind, Resources
 from wfm.cluster.settings import Image
 from wfm.config import AboveZero, Config, Natural
@@ -22,7 +24,7 @@ class StageRow(Config):
     "Stage, and component ``components/<name>.py``."
     inputs: dict[str, str] = {}
     """Input name -> kind of artifact; a trailing ``?`` on the kind: may be absent. A trailing ``*`` on the name: one for each
-    family or the like, any number."""
+    family or the like, any number; where the same name without it stands there too, they may take its place."""
     output: str
     "Kind of artifact it commits."
     image: Image
@@ -48,6 +50,16 @@ class StageRow(Config):
             return self.inputs[name]
         several = (kind for known, kind in self.inputs.items() if known.endswith("*") and name.startswith(known[:-1]))
         return next(several, "")
+
+    def lacking(self, given: Collection[str]) -> list[str]:
+        """Inputs that must be there and are not among those ``given``."""
+        needed = [name for name, kind in self.inputs.items() if not kind.endswith("?") and not name.endswith("*")]
+        return [
+            name
+            for name in needed
+            if name not in given
+            and not (f"{name}_*" in self.inputs and any(each.startswith(f"{name}_") for each in given))
+        ]
 
     @property
     def component(self) -> str:
@@ -99,9 +111,9 @@ TABLE: tuple[StageRow, ...] = (
     _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", kind="daskjob", version=3),
     _row("encode_signals", {"dataset": "dataset"}, "signals", "curation", kind="daskjob"),
     _row("encode_text", {"dataset": "dataset"}, "text", "training", kind="daskjob"),
-    _row("train_world_model", {"latents": "latents", "tokenizer": "tokenizer", "signals": "signals?", "text": "text?",
-                               "mixture": "categories?"}, "world_model", "training", kind="torchjob", memory_gib=2.5,
-         timeout_seconds=30 * 86400, version=5),
+    _row("train_world_model", {"latents": "latents", "latents_*": "latents", "tokenizer": "tokenizer", "signals": "signals?",
+                               "signals_*": "signals", "text": "text?", "text_*": "text", "mixture": "categories?"},
+         "world_model", "training", kind="torchjob", memory_gib=2.5, timeout_seconds=30 * 86400, version=5),
     _row("train_decoder", {"latents": "latents", "tokens": "latents", "tokenizer": "tokenizer",
                            "tokenizer_discrete": "tokenizer"}, "decoder", "training", kind="torchjob", memory_gib=2.5,
          timeout_seconds=7 * 86400, version=2),

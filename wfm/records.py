@@ -25,6 +25,11 @@ def clip_id_of(video_id: str, start_pts: int, end_pts: int) -> str:
     return hashlib.sha256(f"{video_id}:{start_pts}:{end_pts}".encode()).hexdigest()
 
 
+def is_image_path(path: str) -> bool:
+    """Whether a clip file of that name, which we gave it, is a still image."""
+    return path.endswith((".jpg", ".png", ".webp"))
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Record:
     """Base of the rows. Fields are str, int, float, bool, an optional one of these, or a list of them."""
@@ -32,6 +37,9 @@ class Record:
     SCHEMA_VERSION: ClassVar[int] = 1
     column_words: ClassVar[Mapping[str, str]] = {}
     "What columns mean that are declared elsewhere (`with_columns`)."
+    null_where_needed: ClassVar[Collection[str]] = ()
+    """Columns that a table declares as nullable only where it holds a null: what was known of every row once need not be known
+    of rows of a later kind, and tables without such rows stay what they were to the byte."""
 
     @classmethod
     def schema(cls) -> pa.Schema:
@@ -44,7 +52,13 @@ class Record:
     def to_table(cls, rows: Iterable[Self]) -> pa.Table:
         """Rows -> an Arrow table."""
         names = [field.name for field in dataclasses.fields(cls)]
-        return pa.Table.from_pylist([{name: getattr(row, name) for name in names} for row in rows], schema=cls.schema())
+        plain = [{name: getattr(row, name) for name in names} for row in rows]
+        schema = cls.schema()
+        for name in cls.null_where_needed:
+            if all(row[name] is not None for row in plain):
+                place = schema.get_field_index(name)
+                schema = schema.set(place, schema.field(place).with_nullable(False))
+        return pa.Table.from_pylist(plain, schema=schema)
 
     @classmethod
     def from_table(cls, table: pa.Table) -> list[Self]:
@@ -117,7 +131,7 @@ def _arrow_field(name: str, hint: Any) -> pa.Field:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Video(Record):
-    """One row per input file, readable or not."""
+    """One row per input file, readable or not. A still image has one frame, no duration, and a rate of 0."""
 
     source: str
     "Path or URL as given, or ``wfm://<artifact key>/<path>`` for a file in the store."
@@ -163,6 +177,11 @@ class Video(Record):
     attributes: str = ""
     "Source of the attributes sidecar, or empty."
 
+    @property
+    def is_image(self) -> bool:
+        """Whether the file is a still image, which has one frame and no rate."""
+        return self.num_frames == 1 and self.fps == 0
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rights(Record):
@@ -183,7 +202,7 @@ class Rights(Record):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Clip(Record):
-    """A span of a video that was cut out."""
+    """A span of a video that was cut out; or a still image: one frame at 0 s, an empty span, a rate of 0."""
 
     clip_id: str
     "Hash of the video id and the span: the same cut has the same id."
@@ -214,9 +233,9 @@ class Clip(Record):
     height: int
     "[pixels]"
     path: str
-    "Clip file inside its part, ``clips/<clip_id>.mp4``."
+    "Clip file inside its part, ``clips/<clip_id>.mp4``; of a still image ``.jpg``, ``.png`` or ``.webp``."
     transcode: str
-    "``copy`` (stream copy) or ``encode``."
+    "``copy`` (stream copy; of a still image its own bytes) or ``encode``."
     action_path: str = ""
     "Actions cut to the clip, inside its part, or empty."
     attributes_json: str = ""
@@ -229,6 +248,11 @@ class Clip(Record):
     frames are whole); empty for the rest."""
     uncommon: str = ""
     "Why decoders of graphics cards and browsers refuse the clip file, as ``vp9: pixels of yuv444p``; empty: they take it."
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a still image: one frame, no time."""
+        return is_image_path(self.path)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -81,6 +81,7 @@ def export_(
     counts = export_cosmos(opened.artifact(opened.resolve(dataset)), out, force=force)
     say(
         f"{counts['exported']} clips in {out}; not among them: {counts['refused']} refused, {counts['excluded']} excluded"
+        + (f", {counts['images']} still images" if "images" in counts else "")
     )
 
 

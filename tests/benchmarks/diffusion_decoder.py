@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tests.benchmarks.paired import THREADS, print_line
 from wfm.artifacts import Artifact, Store
-from wfm.data.loader import as_frames, as_video
+from wfm.data.pixels import as_frames, as_video
 from wfm.data.windows import Window, windows
 from wfm.evaluation.bootstrap import Bootstrap
 from wfm.evaluation.metrics.psnr import psnr_per_frame

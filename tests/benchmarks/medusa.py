@@ -22,8 +22,9 @@ from tests.benchmarks.paired import THREADS, paired, print_line
 from wfm.actions import ActionSpec
 from wfm.artifacts import Artifact, Store
 from wfm.conditions.action import Action
-from wfm.data.loader import Loader, read_latents
-from wfm.data.plan import DataPlan
+from wfm.data.encoded_samples import read_latents
+from wfm.data.loader import Loader
+from wfm.data.order import one_shape
 from wfm.data.shards import iter_samples
 from wfm.data.signals import SignalTable
 from wfm.data.windows import clip_signals
@@ -82,7 +83,9 @@ def encoded(folder: Path, dataset: Artifact, tokenizer: Tokenizer) -> Encoded:
         spec = ActionSpec.parse(clips[0].tracks["actions"].meaning)
         meanings = {"actions": {"shape": [spec.width], "meaning": spec.resolved()}}
         tracks = [{name: track.values for name, track in clip.tracks.items()} for clip in clips]
-        samples, rows = read_latents([folder / split / "shard-00000.safetensors"], [folder / split / "samples.parquet"])
+        found = read_latents(folder, split)
+        assert found is not None
+        samples, rows = found
         found = SignalTable([dict(clip.row) for clip in clips], tracks, meanings).windows(
             *([row[name] for row in rows] for name in ("clip_id", "start_frame", "num_frames"))
         )
@@ -99,7 +102,7 @@ def trained(folder: Path, values: dict[str, Any], data: Encoded, tokenizer: Toke
         torch.manual_seed(config.training.seed)
         model, objective, card = build(config, tokenizer.config, data)
         go_on(model, card, config)
-        loader = Loader(data.train, DataPlan(data.train.sample_ids, config.training.batch_size, config.training.seed))
+        loader = Loader(data.train, one_shape(data.train.sample_ids, config.training.batch_size, config.training.seed))
         train(model, objective, loader, config.training, scratch=folder / "scratch", run={"config": config.what()})
         save_model(model, card, folder)
     found: AutoregressiveTransformer = load_model(folder)[0]

@@ -10,7 +10,9 @@ ranks, a pack each, less 1, averaged over steps; `unbalanced` is of the same pac
 over buffers that are flushed, on the same lengths, its packs as they come.
 
 Times are of this process's processor, in a million samples: `order` is which sample comes when, with its seed; `all` is that
-with packs and balance; `before` is `wfm.data.plan`, which packs nothing.
+with packs and balance; `batches` is the other mode whole: 1,024 samples of one shape a step, of 36 shapes. `before` is the
+order that it takes the place of (`plan_before`), a sample at a time, which neither packs nor knows shapes. `start` is from the
+arrays of a source to the first step.
 """
 
 import argparse
@@ -24,14 +26,15 @@ import numpy as np
 
 search_path.insert(0, str(Path(__file__).parents[2]))
 
+
+from tests.benchmarks.plan_before import DataPlan, epoch_rows
 from tests.wfm.data.order.twins import greedy_buffers, lengths_of
 from wfm.artifacts.schema import encode
-from wfm.data.order import Lane, Order, Packing, Source
+from wfm.data.order import Batching, BatchOrder, Lane, Order, Packing, Source
 from wfm.data.order.balance import cost_of, imbalance
 from wfm.data.order.draws import Draws
 from wfm.data.order.hashing import hash64
 from wfm.data.order.sources import pieces_of
-from wfm.data.plan import DataPlan, epoch_rows
 
 BUDGET, WINDOW, STREAMS = 65_536, 16, 64
 BUFFERS = (64, 256, 1024)
@@ -129,6 +132,29 @@ def epoch_start(source: Source) -> float:
     return seconds(lambda: tables._table(next(epochs)))
 
 
+def batches_time(source: Source) -> tuple[float, float]:
+    """Seconds from the arrays to the first step, and microseconds a sample from there on, of a window of steps."""
+    random = np.random.default_rng(0)
+    count = len(source.keys)
+    shapes = np.stack([random.choice(each, count) for each in ([1, 5, 9, 13], [8, 16, 24], [8, 16, 24])], 1)
+
+    def begin() -> BatchOrder:
+        own = Source("all", shapes.prod(1), source.keys, 1, source.weights, shapes[:, 1:].prod(1), shapes)
+        order = BatchOrder([Lane("all", [own])], Batching(1024), 1)
+        order.next(order.start())
+        return order
+
+    order = begin()
+    state, window = order.start(), order._lanes[0].window
+
+    def plan() -> None:
+        nonlocal state
+        for _ in range(2 * window):  # two windows are planned, wherever in one the state stands
+            _, state = order.next(state)
+
+    return seconds(begin), seconds(plan) / 2 / window / 1024 * 1e6
+
+
 def speed(count: int) -> dict[str, dict[str, float]]:
     ids = [f"sample-{number}" for number in range(count)]
     drawn = np.random.default_rng(0).uniform(0.2, 1.8, count)
@@ -147,6 +173,12 @@ def speed(count: int) -> dict[str, dict[str, float]]:
             "order_us": ours,
             "order_times_before": (before + begin) / ours,
             "all_us": all_time(source, 64),
+        }
+        start, batches = batches_time(source)
+        found[name] |= {
+            "batches_us": batches,
+            "batches_times_before": (before + begin) / batches,
+            "batches_start_s": start,
         }
         if held is not None:
             found[name]["epoch_start_before_s"] = begin * count / 1e6

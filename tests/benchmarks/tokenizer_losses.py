@@ -22,9 +22,10 @@ import torch
 from torch import Tensor
 
 from wfm.artifacts import Store
-from wfm.data.loader import ArrayDataset, Loader, as_frames, as_video, video_batch
+from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.motion import FlowEstimator
-from wfm.data.plan import DataPlan
+from wfm.data.order import one_shape
+from wfm.data.pixels import as_frames, as_video, video_batch
 from wfm.data.windows import windows
 from wfm.evaluation.features import GaborPyramid, frames_to_tensor
 from wfm.evaluation.metrics.perceptual_distance import perceptual_distance as judged_distance
@@ -159,7 +160,7 @@ def one_row(
     objective = TokenizerObjective(config.loss)
     crop = video_batch(config.crop_frames)
     data = Loader(
-        samples, DataPlan(samples.sample_ids, config.training.batch_size, config.training.seed), transform=crop
+        samples, one_shape(samples.sample_ids, config.training.batch_size, config.training.seed), transform=crop
     )
     batch = as_video(samples.arrays["frames"][: config.training.batch_size, : config.crop_frames])
     at_start = decoder_pulls(model, objective, batch, arguments.steps)

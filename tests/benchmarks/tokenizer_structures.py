@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.benchmarks.tokenizer_losses import measured, source_of, windows_of
-from wfm.data.loader import ArrayDataset, Loader, as_video, video_batch
-from wfm.data.plan import DataPlan
+from wfm.data.loader import ArrayDataset, Loader
+from wfm.data.order import one_shape
+from wfm.data.pixels import as_video, video_batch
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.families.tokenizer.fit import first_weights
 from wfm.models.fast_cpu import fast_cpu
@@ -63,7 +64,7 @@ def one_row(name: str, model: dict[str, Any], budget: float, samples: ArrayDatas
     if steps:
         changed = {"steps": steps, "log_every": steps, "checkpoint_every": 10**9, "checkpoint_seconds": 1e9}
         training = config.training.model_copy(update=changed)
-        plan = DataPlan(samples.sample_ids, training.batch_size, training.seed)
+        plan = one_shape(samples.sample_ids, training.batch_size, training.seed)
         data = Loader(samples, plan, transform=video_batch(config.crop_frames))
         with tempfile.TemporaryDirectory() as scratch:
             train(tokenizer, objective, data, training, scratch=Path(scratch))

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.components.one_clip_parts import dataset
 from wfm.artifacts import Artifact, Store
 from wfm.conditions.action import Action
 from wfm.errors import ConfigError, DataError
-from wfm.training.encoded import read_encoded
+from wfm.training.encoded import Source, read_encoded
 
 Stage = Callable[..., Artifact]
 SHAPE = {"size": [16, 16], "num_frames": 9}
@@ -90,16 +91,20 @@ def test_samples_get_their_own_signals_and_text(
     settings = {"mirror": True, "text": {"encoder": "minilm", "cache": str(tmp_path / "cache")}}
     text = run_stage("encode_text", settings, dataset=data)
     signals = run_stage("encode_signals", {"mirror_signs": {"actions": [-1]}}, dataset=data)
-    found = read_encoded(latents, signals, text, own={"action": Action()}).train
-    actions = dict(zip(found.sample_ids, found.arrays["actions"][:, 0, 0].tolist(), strict=True))
-    assert actions["clip5:0"] == 2.0  # 60 deg/s over the normaliser's 30
-    assert actions["clip5:0:mirrored"] == -2.0
-    assert actions["clip0:0:mirrored"] == pytest.approx(0.3)
-    rows = found.rows(range(len(found)))["text"]
-    by_name = dict(zip(found.sample_ids, rows, strict=True))
-    assert (by_name["clip5:0"] == by_name["clip5:0:mirrored"]).all()
-    assert not (by_name["clip0:0"] == by_name["clip0:0:mirrored"]).all(), "left and right"
-    assert not (by_name["clip5:0"] == by_name["clip0:0"]).all()
+    held = read_encoded({"latents": Source(latents, signals, text)}, own={"action": Action()})
+    found = held.train["latents"]
+    samples = {name: found.read(row) for row, name in enumerate(found.ids)}
+    assert held.action_range == {"low": [-60.0], "high": [60.0]}
+    assert samples["clip5:0"]["actions"][0, 0] == 2.0  # 60 deg/s over the normaliser's 30
+    assert samples["clip5:0:mirrored"]["actions"][0, 0] == -2.0
+    assert samples["clip0:0:mirrored"]["actions"][0, 0] == pytest.approx(0.3)
+    assert samples["clip0:0"]["has_actions"].shape == ()
+    text_of = {name: sample["text"] for name, sample in samples.items()}
+    assert torch.equal(text_of["clip5:0"], text_of["clip5:0:mirrored"])
+    assert not torch.equal(text_of["clip0:0"], text_of["clip0:0:mirrored"]), "left and right"
+    assert text_of["clip5:0"].shape != text_of["clip0:0"].shape or not torch.equal(
+        text_of["clip5:0"], text_of["clip0:0"]
+    )
 
 
 def test_a_sample_without_text_or_signals_is_refused(
@@ -110,12 +115,22 @@ def test_a_sample_without_text_or_signals_is_refused(
     text = {"text": {"encoder": "minilm", "cache": str(tmp_path / "cache")}}
     signals = run_stage("encode_signals", {"mirror_signs": {"actions": [-1]}}, dataset=data)
     with pytest.raises(DataError, match="1 of 2 clips have no signals, such as clip7"):
-        read_encoded(latents, run_stage("encode_signals", {"mirror_signs": {"actions": [-1]}}, dataset=fewer))
+        read_encoded(
+            {
+                "latents": Source(
+                    latents, run_stage("encode_signals", {"mirror_signs": {"actions": [-1]}}, dataset=fewer)
+                )
+            }
+        )
     with pytest.raises(DataError, match="1 of 2 clips have no text, such as clip7"):
-        read_encoded(latents, signals, run_stage("encode_text", {**text, "mirror": True}, dataset=fewer))
+        read_encoded(
+            {"latents": Source(latents, signals, run_stage("encode_text", {**text, "mirror": True}, dataset=fewer))}
+        )
     with pytest.raises(DataError, match="6 of 12 clips have no text, such as clip0 mirrored"):
-        read_encoded(latents, signals, run_stage("encode_text", text, dataset=data))
+        read_encoded({"latents": Source(latents, signals, run_stage("encode_text", text, dataset=data))})
     with pytest.raises(ConfigError, match=r"mirror_signs\.actions has 0 entries"):
-        read_encoded(latents, run_stage("encode_signals", {}, dataset=data))
+        read_encoded({"latents": Source(latents, run_stage("encode_signals", {}, dataset=data))})
     more = run_stage("encode_signals", {"mirror_signs": {"actions": [-1]}}, dataset=dataset(store, range(12)))
-    assert len(read_encoded(latents, more).train) == 12, "more than the latents hold does no harm"
+    assert len(read_encoded({"latents": Source(latents, more)}).train["latents"].ids) == 12, (
+        "more than the latents hold does no harm"
+    )

@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 from wfm.artifacts import Artifact, Store
+from wfm.data.loader.arrays import ArrayDataset
+from wfm.data.samples import Samples
 from wfm.data.shards import ShardWriter
 from wfm.errors import Cancelled, ConfigError, DataError, InputError
 from wfm.families.diffusion_decoder.card import DecoderTrainingConfig
@@ -85,7 +87,8 @@ def test_from_tokens_to_video(run_stage: Stage, made: dict[str, Artifact], store
     assert not key
     decoder = open_decoder(folder)
     assert isinstance(decoder, TokenDecoder)
-    tokens = read_encoded(made["tokens"]).val.arrays["tokens"][:2]
+    held = read_encoded(made["tokens"]).val["latents"]
+    tokens = torch.stack([held.read(row)["tokens"] for row in range(2)])
     video = decoder.decode(tokens, (16, 16), seeds=[1, 2])
     assert video.shape == (2, 3, 13, 16, 16)
     windows = decoder._replace(window=2, overlap=1, mode="sample").decode(tokens, (16, 16), seeds=[1, 2])
@@ -116,18 +119,26 @@ def test_killed_and_resumed_is_the_same(made: dict[str, Artifact], tmp_path: Pat
 
 
 def test_windows_are_joined_by_name_and_what_cannot_be_is_refused(made: dict[str, Artifact]) -> None:
-    latents, tokens = (read_encoded(made[name]).train for name in ("latents", "tokens"))
-    order = list(reversed(range(len(tokens))))[: len(tokens) - 1]
-    shuffled = replace(
-        tokens,
-        sample_ids=tuple(tokens.sample_ids[i] for i in order),
-        arrays={name: array[order] for name, array in tokens.arrays.items()},
-    )
+    latents, tokens = (read_encoded(made[name]).train["latents"] for name in ("latents", "tokens"))
+    order = list(reversed(range(len(tokens.ids))))[: len(tokens.ids) - 1]
+    shuffled = in_memory(tokens, order)
     both = joined(latents, shuffled)
-    assert len(both) == len(latents) - 1
-    place = tokens.sample_ids.index(both.sample_ids[0])
-    assert torch.equal(both.arrays["tokens"][0], tokens.arrays["tokens"][place])
+    assert len(both) == len(latents.ids) - 1
+    row = list(tokens.ids).index(both.ids[0])
+    pair = both.read(0)
+    assert torch.equal(pair["tokens"], tokens.read(row)["tokens"])
+    assert torch.equal(pair["latents"], latents.read(list(latents.ids).index(both.ids[0]))["latents"])
+    assert both.identity != joined(latents, tokens).identity
     with pytest.raises(ConfigError, match="give what the continuous tokenizer encoded as latents"):
         joined(tokens, latents)
+    others = replace(shuffled, sample_ids=tuple(f"other{i}" for i in order))
     with pytest.raises(DataError, match="no window in common"):
-        joined(latents, replace(tokens, sample_ids=tuple(f"other{i}" for i in range(len(tokens)))))
+        joined(latents, others)
+    longer = replace(shuffled, arrays={"tokens": shuffled.arrays["tokens"].repeat(1, 2, 1, 1)})
+    with pytest.raises(ConfigError, match="a window has 4 latent frames and 8 of tokens"):
+        joined(latents, longer)
+
+
+def in_memory(samples: Samples, rows: list[int]) -> ArrayDataset:
+    tokens = torch.stack([samples.read(row)["tokens"] for row in rows])
+    return ArrayDataset(tuple(samples.ids[row] for row in rows), {"tokens": tokens})

@@ -52,7 +52,19 @@ def grow(kinds: list[type[Config]], neutral: bool) -> None:
         field.annotation = int
         kind.__pydantic_fields__[FIELD] = field
     for kind in kinds:  # inner ones first: an outer schema holds theirs
+        for field in kind.__pydantic_fields__.values():
+            if isinstance(field.default, Config):  # made before its class grew
+                field.default = regrown(field.default)
+                if isinstance(field.json_schema_extra, dict) and "added" in field.json_schema_extra:
+                    field.json_schema_extra["added"] = regrown(field.json_schema_extra["added"])
         kind.model_rebuild(force=True)
+
+
+def regrown(value: Any) -> Any:
+    """A section as its class would make it now."""
+    if isinstance(value, Config):
+        return type(value)(**{name: regrown(each) for name, each in vars(value).items()})
+    return tuple(map(regrown, value)) if isinstance(value, tuple) else value
 
 
 def grow_family(name: str) -> None:

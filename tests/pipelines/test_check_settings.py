@@ -25,6 +25,7 @@ from wfm.errors import ConfigError, InputError
 from wfm.models.slots import Slot
 
 CONTINUOUS = "train_tokenizer_continuous"
+CLIPS = "encode_latents.take=clips encode_latents.extrapolate_from=0"
 LOCAL = f"caption_clips.local.folder=/no/x caption_clips.local.folder_sha256={'0' * 64} caption_clips.source=local"
 CLIP = ["embed_clips.model=clip", f"embed_clips.weights={sys.executable}", "embed_clips.weights_sha256=" + "0" * 64]
 
@@ -82,6 +83,11 @@ def store(tmp_path: Path) -> Store:
         ("classify_clips.by=looks", r"classify_clips.by = 'looks': embed_clips.model is dct3d-v1"),
         ("encode_latents.num_frames=32", r"encode_latents_continuous.num_frames = 32: .*nearest are 25 or 33"),
         ("encode_latents.extrapolate_from=33", r"extrapolate_from is 33; give 0 for none, or 2 to 32 frames"),
+        ("encode_latents.max_frames=9", r"max_frames is 9, which is not for take = 'windows'"),
+        ("encode_latents.take=clips", r"extrapolate_from is 9, which is not for take = 'clips'"),
+        (f"{CLIPS} encode_latents.max_pixels=63", r"max_pixels = 63: one latent position has 64 pixels, give more"),
+        (f"{CLIPS} encode_latents.max_frames=8", r"max_frames = 8: a second latent frame needs 9"),
+        (CLIPS, r"generate_diffusion: encode_latents_continuous.take is 'clips'; futures are predicted of windows"),
         ("encode_latents.size=[60,64]", r"size = \(60, 64\): the tokenizer needs multiples of 8"),
         ('encode_latents.splits=["val"]', r"splits = \('val',\): choices are train, val, test, train among them"),
         ('encode_latents.splits=["train","tset"]', r"choices are train, val, test"),

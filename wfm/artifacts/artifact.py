@@ -66,6 +66,11 @@ class Artifact:
         return f"{self._store.url}/{self._files_folder}"
 
     @property
+    def store(self) -> Home:
+        """The store that it lies in."""
+        return self._store
+
+    @property
     def parts(self) -> tuple[PartEntry, ...]:
         """Every part, in order of name."""
         return tuple(self.iterate_parts())

@@ -166,7 +166,8 @@ class Redactor:
 
 
 class Patience:
-    """Calls the object store until it answers, at most `seconds` long, with growing and jittered pauses.
+    """Calls the object store until it answers, at most `seconds` long and `most_tries` times, with growing and jittered pauses;
+    `rest(seconds)` sits each of them out.
 
     Raises FileNotFoundError for an object that is not there, FileExistsError for a name that is taken, InputError
     for credentials or a
@@ -181,12 +182,16 @@ class Patience:
         seconds: float,
         first_pause: float = 0.1,
         longest_pause: float = 10.0,
+        most_tries: int | None = None,
+        rest: Callable[[float], None] | None = None,
     ):
         self._bucket_url = bucket_url
         self._redact = Redactor(options)
         self._seconds = seconds
         self._first_pause = first_pause
         self._longest_pause = longest_pause
+        self._most_tries = most_tries
+        self._rest = rest or time.sleep
 
     def call(self, what: str, action: Callable[[], T], renew: Callable[[], str] = lambda: "") -> T:
         """The result of `action()`; `what` names it in errors ("read artifacts/…"). Credentials that have expired are renewed
@@ -206,13 +211,13 @@ class Patience:
                     renewed, advice = True, self._renewed(renew)
                     continue
                 wait = pause * random.uniform(0.5, 1.0)
-                if sorted_as != "transient" or time.monotonic() + wait > deadline:
-                    raised = self._translate(error, sorted_as, what, tries, advice)
-                else:
-                    raised = None
+                over = tries == self._most_tries or time.monotonic() + wait > deadline
+                raised = (
+                    self._translate(error, sorted_as, what, tries, advice) if sorted_as != "transient" or over else None
+                )
             if raised is not None:
                 raise raised  # outside the handler: a chained original could carry a secret
-            time.sleep(wait)
+            self._rest(wait)
             pause = min(pause * 2, self._longest_pause)
 
     def _renewed(self, renew: Callable[[], str]) -> str:

@@ -17,6 +17,11 @@ def dataset_card(sheet: DatasetSheet, *, with_front_matter: bool = True) -> str:
         f"{sheet.clips:,} clips ({hours:,.2f} h) of {max(sheet.videos_usable - without, 0):,} videos, for training world "
         "models.",
         "",
+        *(
+            [f"{sheet.images:,} of these are still images: clips of one frame, which add nothing to the hours.", ""]
+            if sheet.images
+            else []
+        ),
         "## Funnel",
         "",
         *table(("step", "count", "left out"), funnel(sheet)),
@@ -82,7 +87,7 @@ def _front(sheet: DatasetSheet) -> dict[str, object]:
     return {
         "license": "unknown",
         "task_categories": ["video-to-video"],
-        "tags": ["world-model", "webdataset", "video"],
+        "tags": ["world-model", "webdataset", "video", *(["image"] if sheet.images else [])],
         "size_categories": [_category(sheet.clips)],
     }
 

@@ -36,6 +36,10 @@ class _Clips(_Read):
     with_actions: int = 0
 
 
+class _Images(_Read):
+    kept: int = 0
+
+
 class _Spans(_Read):
     spans: int = 0
 
@@ -48,6 +52,7 @@ class _Card(_Read):
     videos_without_clips: dict[str, int] = {}
     videos_not_used: dict[str, int] = {}
     clips: _Clips = _Clips()
+    images: _Images = _Images()
     clips_refused: dict[str, int] = {}
     spans_not_cut: dict[str, _Spans] = {}
     caption_sources: dict[str, int] = {}
@@ -135,6 +140,7 @@ def dataset_sheet(store: "Store", artifact: "Artifact", called: Called | None = 
         spans_not_cut={reason: found.spans for reason, found in card.spans_not_cut.items()},
         clips_cut=card.clips.total,
         clips=card.clips.kept,
+        images=card.images.kept,
         clips_with_actions=card.clips.with_actions,
         clips_refused=card.clips_refused,
         splits=card.split_sheets(),

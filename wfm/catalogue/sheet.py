@@ -170,6 +170,8 @@ class DatasetSheet(_Sheet):
     spans_not_cut: dict[str, int] = {}
     clips_cut: int = 0
     clips: int = 0
+    images: int = 0
+    """Of the clips kept, those that are still images."""
     clips_with_actions: int = 0
     clips_refused: dict[str, int] = {}
     splits: dict[str, Split] = {}

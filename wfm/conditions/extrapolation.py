@@ -4,7 +4,7 @@ The network improves on it in place of finding motion anew. Its video is encoded
 stand beside the window's, place by place. Absent, nothing does.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -76,10 +76,10 @@ class Extrapolation(Condition):
         return None
 
 
-def require_encoded(section: str, arrays: Collection[str]) -> None:
-    """Raise ConfigError when a model is to be shown the extrapolated past (`section`.extrapolate) and the samples' `arrays`
-    hold none."""
-    if "extrapolated" not in arrays:
+def require_encoded(section: str, extrapolate_from: int) -> None:
+    """Raise ConfigError when a model is to be shown the extrapolated past (`section`.extrapolate) and the samples hold none
+    (`extrapolate_from` 0)."""
+    if not extrapolate_from:
         raise ConfigError(
             f"{section}.extrapolate is on and the latents hold no extrapolated past: encode them with extrapolate_from, the "
             "frames given"

@@ -7,6 +7,8 @@ A consumer says once what it wants (`Consumer.wants`: size, pixel format, which 
 and is told when the last one was fed. A picture that several want in one form is scaled once. The frames' times are known
 before the first is decoded (read from the packets), so that whoever needs frames spread over the clip keeps only those.
 
+A still image is fed as a video of one frame, shown at 0 s.
+
 With ``prefetch_bytes`` a thread decodes ahead of the consumers by at most so many bytes of pictures: a slow model never makes
 decoded video pile up, whatever the length or size of the video. Consumers always run in the caller's thread.
 """
@@ -103,11 +105,41 @@ def one_pass(path: Path, consumers: Sequence[Consumer], *, prefetch_bytes: int =
     prefetch_bytes: how far a thread may decode ahead; 0 decodes in the caller's thread. threads: of the decoder. Neither
     changes what is fed. Raises `VideoError` when the video cannot be decoded, or holds no frame.
     """
+    from wfm.data.images import format_of
+
+    if format_of(path):
+        return _still(path, consumers)
     planned, found = _run(path, consumers, None, prefetch_bytes, threads)
     if np.array_equal(planned, found):
         return Passed(len(found), 1)
     again, _ = _run(path, consumers, found, prefetch_bytes, threads)
     return Passed(len(again), 2)
+
+
+def _still(path: Path, consumers: Sequence[Consumer]) -> Passed:
+    """Feed one picture. Nothing is scaled by swscale, which reads past the end of RGB rows."""
+    import av
+    import cv2
+
+    from wfm.data.images import read_image, resized
+    from wfm.data.orientation import Orientation
+
+    picture = read_image(path)
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    forms = {"rgb24": picture, "gray": grey, "bgr24": picture[..., ::-1]}
+    frame = av.VideoFrame.from_ndarray(grey, "gray")
+    height, width = grey.shape
+    geometry = Geometry(height, width, Orientation(), np.zeros(1))
+    for consumer in consumers:
+        want = consumer.wants()
+        chosen = want.frames is None or 0 in set(want.frames(geometry))
+        consumer.begin(geometry)
+        if chosen:
+            size = want.size(height, width) if want.size is not None else (height, width)
+            shown = resized(np.ascontiguousarray(forms[want.channels]), size) if want.channels is not None else None
+            consumer.feed(Moment(0, 0.0, shown, frame))
+        consumer.finish()
+    return Passed(1, 1)
 
 
 def packet_seconds(video: "OpenVideo") -> np.ndarray:

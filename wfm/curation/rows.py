@@ -18,24 +18,30 @@ EMBEDDING_WIDTH = 256
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Score(Record):
-    """The scores of one clip. Shares are of its frames or of its picture, 0 to 1."""
+    """The scores of one clip. Shares are of its frames or of its picture, 0 to 1. What takes time to see is null for a still
+    image."""
+
+    null_where_needed = (
+        *("motion", "motion_patch_minimum", "pan_x", "pan_y", "motion_source", "static_share", "frozen_share"),
+        *("text_score", "moving_share"),
+    )
 
     clip_id: str
     clip_sha256: str
     "The clip bytes the scores were made from."
-    motion: float
+    motion: float | None
     "Mean speed, longer picture sides a second."
-    motion_patch_minimum: float
+    motion_patch_minimum: float | None
     "The same in the calmest of 4 x 4 patches: about 0 with a camera at rest."
-    pan_x: float
+    pan_x: float | None
     "Mean velocity of the picture's content to the right, longer sides a second."
-    pan_y: float
+    pan_y: float | None
     "The same, downwards."
-    motion_source: str
+    motion_source: str | None
     "``codec_vectors``, or ``block_difference`` where the codec holds none."
-    static_share: float
+    static_share: float | None
     "Share of frames that equal the picture a quarter of a second later."
-    frozen_share: float
+    frozen_share: float | None
     "Share of frames that repeat the one before."
     black_share: float
     "Share of frames that are black."
@@ -45,9 +51,9 @@ class Score(Record):
     "Mean, 0 to 1."
     contrast: float
     "Standard deviation of brightness within a frame, of 1."
-    text_score: float
+    text_score: float | None
     "Share of the picture under overlaid strokes."
-    moving_share: float
+    moving_share: float | None
     "Share of edge strength that does not stay in place: near 0, the text score says nothing."
 
 

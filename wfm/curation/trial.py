@@ -100,10 +100,14 @@ def _follow(process: "subprocess.Popen[bytes]", seconds: float, most: int | None
 
 def _decode(path: str) -> None:
     from wfm.data.decode import VideoError, open_video
+    from wfm.data.images import format_of, read_image
 
     _be_first_to_go()
     _bound_memory()
     try:
+        if format_of(path):
+            read_image(path)
+            return
         with open_video(path) as video:
             for _ in video.shown():
                 pass

@@ -11,6 +11,7 @@ of a part (of an artifact of kind `text`, written by `wfm.training.encode_text`)
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,11 +41,22 @@ class CaptionTable:
         """Width of one token's embedding."""
         return int(self.embeddings.shape[1])
 
+    @cached_property
+    def _starts(self) -> Tensor:
+        """int64 `[K]`: the first token of each caption."""
+        return self.lengths.cumsum(0) - self.lengths
+
+    def row(self, sample: int) -> dict[str, Tensor]:
+        """`text` fp32 `[L, D]` and `text_lengths` int64 `[]` of one sample."""
+        caption = self.of_sample[sample]
+        start, length = int(self._starts[caption]), int(self.lengths[caption])
+        return {"text": self.embeddings[start : start + length].float(), "text_lengths": self.lengths[caption]}
+
     def rows(self, index: Tensor) -> dict[str, Tensor]:
         """`text` fp32 `[B, L, D]`, zero past each length, and `text_lengths` int64 `[B]` of samples `index` `[B]`."""
         captions = self.of_sample[index]
         lengths = self.lengths[captions]
-        starts = (self.lengths.cumsum(0) - self.lengths)[captions]
+        starts = self._starts[captions]
         text = torch.zeros(len(index), int(lengths.max()) if len(index) else 0, self.width)
         for row, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
             text[row, :length] = self.embeddings[start : start + length]

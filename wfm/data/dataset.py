@@ -28,6 +28,7 @@ from wfm.artifacts.missing_store import require_store
 from wfm.artifacts.pulled import pulled_folder
 from wfm.data.exclusions import SPLIT_FILE, Exclusions, read_split
 from wfm.data.shards import Sample, iter_samples, read_sample
+from wfm.data.signatures import image_member
 from wfm.errors import ConfigError, DataError, InputError, MissingPackage
 
 if TYPE_CHECKING:
@@ -83,10 +84,18 @@ class ClipSample:
     facts: Mapping[str, Any]
     "All that its row says, as plain JSON values: where it comes from, its times, sizes, scores."
     members: Mapping[str, bytes]
-    "The bytes that the shard holds, by suffix: `mp4`, `json`, `txt`, and where known `emb.npy`, `actions.parquet`."
+    """The bytes that the shard holds, by suffix: `mp4` (of a still image `jpg`, `png` or `webp`), `json`, `txt`, and where
+    known `emb.npy`, `actions.parquet`."""
 
     def __repr__(self) -> str:
+        if self.is_image:
+            return f"ClipSample({self.clip_id[:12]}: a still image, {self.caption!r})"
         return f"ClipSample({self.clip_id[:12]}: {self.num_frames} frames at {self.fps:g}/s, {self.caption!r})"
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a still image: one frame, of no rate."""
+        return bool(image_member(self.members))
 
     @property
     def caption(self) -> str:
@@ -95,7 +104,7 @@ class ClipSample:
 
     @property
     def fps(self) -> float:
-        """Frames a second [1/s]."""
+        """Frames a second [1/s]; 0 for a still image."""
         return float(self._fact("fps"))
 
     @property
@@ -120,12 +129,15 @@ class ClipSample:
         return self.frames()
 
     def frames(self, size: tuple[int, int] | None = None) -> np.ndarray:
-        """The same, resized by area to ``size`` (height, width). Raises DataError for a clip that cannot be decoded,
-        MissingPackage without the package `av`."""
+        """The same, resized by area to ``size`` (height, width); of a still image one frame. Raises DataError for a clip that
+        cannot be decoded, MissingPackage without the package `av`."""
         try:
             from wfm.data.decode import read_frames
+            from wfm.data.images import read_image
         except ImportError as error:
             raise MissingPackage(str(error.name), extra="curate", purpose="decoding a clip") from error
+        if self.is_image:
+            return read_image(self._member(image_member(self.members)), size=size)[None]
         with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
             file.write(self._member("mp4"))
             file.flush()
@@ -156,10 +168,11 @@ class ClipSample:
             raise DataError(f"sample {self.clip_id}: emb.npy: {error}") from None
 
     def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
-        """Write its mp4, byte for byte; returns the path. Raises InputError (without ``force``) for a file that is there."""
+        """Write its mp4, or its image, byte for byte; returns the path. Raises InputError (without ``force``) for a file that
+        is there."""
         from wfm.artifacts.atomic import write_new
 
-        write_new(Path(path), self._member("mp4"), force=force)
+        write_new(Path(path), self._member(image_member(self.members) or "mp4"), force=force)
         return Path(path)
 
     @cached_property

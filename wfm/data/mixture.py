@@ -1,7 +1,7 @@
 """Mixture weights: how often the clips of each category are drawn in training.
 
 A table holds ``clip_id``, ``weight`` (relative to a mean of 1) and, where a taxonomy made it, ``category``. All windows of a
-clip have its weight. What is made of it in an epoch: `plan`.
+clip have its weight. What is made of it in an epoch: `order`.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """Samples of their own shape: what the order plans from, what the loader reads.
 
-An image, a clip of any length, size and aspect, as pixels, latents or tokens: each is a row. What the order needs of all of them
+An image, a clip of any length, size and aspect, as pixels, latents or tokens: each is a row. What the order needs of all
 stands in arrays, one number a row, so that a million samples are planned without one of them being read; the tensors of one
 come from `read`, when its turn comes.
 """

@@ -18,7 +18,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 
 from wfm.artifacts.atomic import put_in_place
 from wfm.errors import DataError
@@ -26,6 +26,9 @@ from wfm.errors import DataError
 _BLOCK = tarfile.BLOCKSIZE
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_NAMES = re.compile(rf"({_KEY.pattern})\.({_PART.pattern})\0+".encode())
+Range = TypeVar("Range", bytes, memoryview)
+_OCTAL = re.compile(rb"[0-7]{11}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,6 +192,57 @@ def read_sample(tar_path: Path | str, key: str) -> Sample:
     raise DataError(f"{path}: no sample {key!r} among {len(offsets) - 1}")
 
 
+def sample_in(data: bytes, where: str) -> Sample:
+    """The one sample that a range of a shard holds, as `members_in` reads it."""
+    return Sample(*members_in(data, where))
+
+
+def members_in(data: Range, where: str) -> tuple[str, dict[str, Range]]:
+    """(key, members by part) of the one sample that a range of a shard holds, with headers and padding and nothing before or
+    behind. Members of a memoryview are views of it.
+
+    Of bytes whose hash the caller has compared: checksums that headers as the writer's have of themselves are not worked out
+    again. Raises `DataError`, which begins with ``where``, for a range that does not begin and end with a sample, or holds two.
+    """
+    return _plain_members(data) or _judged_members(data, where)
+
+
+def _plain_members(data: Range) -> tuple[str, dict[str, Range]] | None:
+    """Of a sample just as the writer makes them, in a tenth of the time that tarfile takes for headers; None for any other."""
+    key, members, offset, end = b"", dict[str, Range](), 0, len(data)
+    while offset + _BLOCK <= end:
+        names = _NAMES.fullmatch(data, offset, offset + 100)
+        owner, size, time, rest = _FIELDS.unpack_from(data, offset)
+        if names is None or (owner, time, rest) != _PLAIN or not _OCTAL.fullmatch(size):
+            return None
+        found, part = names[1], names[2].decode()
+        start, length = offset + _BLOCK, int(size, 8)
+        offset = start + _padded(length)
+        if offset > end or part in members or (members and found != key):
+            return None
+        key, members[part] = found, data[start : start + length]
+    return (key.decode(), members) if members and offset == end else None
+
+
+def _judged_members(data: Range, where: str) -> tuple[str, dict[str, Range]]:
+    key, members, offset, end = "", dict[str, Range](), 0, len(data)
+    while offset < end:
+        info = _parse(bytes(data[offset : offset + _BLOCK]), where, offset)
+        found, part = _split_name(info.name, where)
+        if members and found != key:
+            raise DataError(f"{where}: the range runs sample {key!r} into {found!r}")
+        if part in members:
+            raise DataError(f"{where}: sample {found!r} has two members called {part!r}")
+        start = offset + _BLOCK
+        offset = start + _padded(info.size)
+        if offset > end:
+            raise DataError(f"{where}: {info.name!r} of {info.size} bytes does not end within the range of {end} bytes")
+        key, members[part] = found, data[start : start + info.size]
+    if not members:
+        raise DataError(f"{where}: the range is empty")
+    return key, members
+
+
 def read_keys(tar_path: Path | str) -> list[str]:
     """The keys of a shard in order, through its index."""
     path = Path(tar_path)
@@ -228,7 +282,7 @@ def _opened(path: Path) -> BinaryIO:
         raise DataError(f"{path}: no such shard") from None
 
 
-def _members(file: BinaryIO, path: Path, start: int, end: int | None) -> Iterator[tuple[int, str, bytes]]:
+def _members(file: BinaryIO, path: Path | str, start: int, end: int | None) -> Iterator[tuple[int, str, bytes]]:
     """(offset of the header, name, bytes) from ``start`` up to ``end``, or up to the end mark of the tar."""
     offset = start
     while end is None or offset < end:
@@ -246,7 +300,7 @@ def _members(file: BinaryIO, path: Path, start: int, end: int | None) -> Iterato
         offset += _BLOCK + _padded(info.size)
 
 
-def _parse(block: bytes, path: Path, offset: int) -> tarfile.TarInfo:
+def _parse(block: bytes, path: Path | str, offset: int) -> tarfile.TarInfo:
     """One header, refused unless it is a regular file (the writer makes nothing else)."""
     try:
         info = tarfile.TarInfo.frombuf(block, "utf-8", "strict")
@@ -258,7 +312,7 @@ def _parse(block: bytes, path: Path, offset: int) -> tarfile.TarInfo:
     return info
 
 
-def _split_name(name: str, path: Path) -> tuple[str, str]:
+def _split_name(name: str, path: Path | str) -> tuple[str, str]:
     key, dot, part = name.partition(".")
     if not dot or not _KEY.fullmatch(key) or not _PART.fullmatch(part):
         raise DataError(f"{path}: member name {name!r} is not '<key>.<part>' without folders")
@@ -271,6 +325,12 @@ def _header(name: str, size: int) -> tarfile.TarInfo:
     info.uid = info.gid = 0
     info.uname = info.gname = ""
     return info
+
+
+_FIELDS = struct.Struct("100x 24s 11s 13s 8x 356s")
+"""Of a header, behind the name: mode and owner; size; its end and the time; behind the checksum: all else."""
+_PLAIN = tuple(_FIELDS.unpack(_header("a.b", 0).tobuf(tarfile.USTAR_FORMAT))[place] for place in (0, 2, 3))
+"""What is the same in all that the writer makes."""
 
 
 def _padded(size: int) -> int:

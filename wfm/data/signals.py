@@ -145,46 +145,71 @@ class SignalTable:
         """`<name>` float32 `[N, T, ...]` (zeros where a clip has none) and `has_<name>` bool `[N]` of N windows, by clip and
         first frame; those of a mirror image times `mirror_signs[name]`.
 
-        Every window must be covered: raises DataError, with how many are not and one of them, for clips that are unknown or
-        shorter than their windows. Raises ConfigError for a mirror image of a signal without signs.
+        Every window must be covered (`places`). Raises ConfigError for a mirror image of a signal without signs.
         """
-        place = {row["clip_id"]: i for i, row in enumerate(self.rows)}
-        self._require(place, clip_ids, starts, num_frames)
+        turned = np.asarray(mirrored or [False] * len(clip_ids), bool)
+        places = self.places(clip_ids, np.asarray(starts, np.int64), np.asarray(num_frames, np.int64))
+        if turned.any():
+            self.require_signs(mirror_signs or {})
+        each = [
+            self.window(*which, mirror_signs=mirror_signs)
+            for which in zip(places, starts, num_frames, turned, strict=True)
+        ]
         found: dict[str, np.ndarray] = {}
         for name, described in self.meanings.items():
-            tail = tuple(described["shape"])
-            values = np.zeros((len(clip_ids), max(num_frames, default=0), *tail), np.float32)
-            known = np.zeros(len(clip_ids), bool)
-            for i, (clip, start, length) in enumerate(zip(clip_ids, starts, num_frames, strict=True)):
-                track = self.tracks[place[clip]].get(name)
-                if track is not None:
-                    values[i, :length], known[i] = track[start : start + length], True
-            turned = np.asarray(mirrored or [False] * len(clip_ids), bool)
-            if turned.any() and known.any():
-                values[turned] *= _signs(name, tail, (mirror_signs or {}).get(name, ()), described["meaning"])
-            found |= {name: values, f"has_{name}": known}
+            shape = len(clip_ids), max(num_frames, default=0), *described["shape"]
+            values = found[name] = np.zeros(shape, np.float32)
+            for row, one in zip(values, each, strict=True):
+                row[: len(one[name])] = one[name]
+            found[f"has_{name}"] = np.array([one[f"has_{name}"] for one in each], bool)
         return found
 
-    def _require(
-        self, place: Mapping[str, int], clips: Sequence[str], starts: Sequence[int], lengths: Sequence[int]
-    ) -> None:
+    def window(
+        self,
+        place: int,
+        start: int,
+        num_frames: int,
+        mirrored: bool = False,
+        *,
+        mirror_signs: Mapping[str, Sequence[float]] | None = None,
+    ) -> dict[str, np.ndarray]:
+        """`<name>` float32 `[T, ...]` and `has_<name>` bool `[]` of one window, of the clip at `place` (`places`)."""
+        found: dict[str, np.ndarray] = {}
+        for name, described in self.meanings.items():
+            track, tail = self.tracks[place].get(name), tuple(described["shape"])
+            if track is None:
+                values = np.zeros((num_frames, *tail), np.float32)
+            else:
+                values = track[start : start + num_frames]
+                if mirrored:
+                    values = values * _signs(name, tail, (mirror_signs or {}).get(name, ()), described["meaning"])
+            found |= {name: values, f"has_{name}": np.array(track is not None)}
+        return found
+
+    def places(self, clips: Sequence[str], starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """int64 [N]: where in `rows` the clips of N windows stand. Raises DataError, with how many are not and one of them,
+        unless every window is covered: its clip is known, and as long."""
+        place = {row["clip_id"]: i for i, row in enumerate(self.rows)}
         unknown = sorted({clip for clip in clips if clip not in place})
         if unknown:
             raise DataError(
                 f"{len(unknown)} of {len(set(clips))} clips have no signals, such as {unknown[0]}: encode the signals of the "
                 "same data set, with the split among encode_signals.splits"
             )
-        short = [
-            (clip, start + length)
-            for clip, start, length in zip(clips, starts, lengths, strict=True)
-            if start + length > self.rows[place[clip]]["num_frames"]
-        ]
-        if short:
-            clip, end = short[0]
+        places = np.array([place[clip] for clip in clips], np.int64)
+        frames = np.array([row["num_frames"] for row in self.rows], np.int64)[places]
+        if (short := np.flatnonzero(starts + lengths > frames)).size:
+            first = short[0]
             raise DataError(
-                f"{len(short)} windows end behind their clip's signals, such as one of {clip} at frame {end} of "
-                f"{self.rows[place[clip]]['num_frames']}: windows and signals are of different cuts; encode both again"
+                f"{len(short)} windows end behind their clip's signals, such as one of {clips[first]} at frame "
+                f"{(starts + lengths)[first]} of {frames[first]}: windows and signals are of different cuts; encode both again"
             )
+        return places
+
+    def require_signs(self, mirror_signs: Mapping[str, Sequence[float]]) -> None:
+        """Raise ConfigError for a signal without signs for its mirror image."""
+        for name, described in self.meanings.items():
+            _signs(name, tuple(described["shape"]), mirror_signs.get(name, ()), described["meaning"])
 
 
 def _signs(name: str, shape: tuple[int, ...], signs: Sequence[float], meaning: Mapping[str, Any]) -> np.ndarray:

@@ -1,11 +1,16 @@
-"""Video told by its first bytes, for files whose name says nothing: a handful of magic numbers, no codec library.
+"""Video and still images told by their first bytes, for files whose name says nothing or lies: a handful of magic numbers, no
+codec library.
 
 Whether a file that looks like video is one is for probing to say; what is looked for here is only whether to ask. Pictures and
 sound in the same containers (HEIC, M4A, Ogg Vorbis) are not taken.
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
+IMAGE_FORMATS = ("jpg", "png", "webp")
+"""Still images that are taken: what `image_format` says, endings of their files, members of the samples that hold them."""
 HEAD_BYTES = 4096
 """How much of a file `is_video` wants to see."""
 
@@ -52,6 +57,20 @@ def is_video(head: bytes) -> bool:
     if head[4:8] in _BOXES:
         return head[4:8] != b"ftyp" or head[8:12] not in _NO_VIDEO_BRANDS
     return any(_is_transport_stream(head, first, length) for first, length in _PACKETS)
+
+
+def image_format(head: bytes) -> str:
+    """``jpg``, ``png`` or ``webp`` by the first 12 bytes of a file, or "" for anything else."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpg"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "png"
+    return "webp" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else ""
+
+
+def image_member(members: Mapping[str, Any]) -> str:
+    """Which member of a sample is its picture, of `IMAGE_FORMATS`; "" for the sample of a video."""
+    return next((name for name in IMAGE_FORMATS if name in members), "")
 
 
 def is_text(head: bytes) -> bool:

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,16 @@ import numpy as np
 
 from wfm.data.exclusions import read_exclusions
 from wfm.data.signals import ClipSignals, Track
+from wfm.data.signatures import image_member
 from wfm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
     from wfm.data.shards import Sample
+
+
+Size = tuple[int, int] | Callable[[int, int], tuple[int, int]]
+"""Height and width that pictures are brought to [pixels], or what gives them for those of the upright picture."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Window:
     "uint8 [T, H, W, 3]."
     caption: str = ""
     "The caption of the whole clip."
+    kind: str = "video"
+    "`image` for one that stands still: a single frame without a rate."
 
     @property
     def sample_id(self) -> str:
@@ -98,11 +105,17 @@ def windows(
 def split_shards(dataset: "Artifact", split: str) -> Sequence[Path]:
     """Local paths of a split's shards, fetched and verified, in name order, without those excluded whole."""
     left_out = read_exclusions(dataset)
+    return [dataset.fetch(name) for name in require_split(dataset, split) if not left_out.leaves_out(name)]
+
+
+def require_split(dataset: "Artifact", split: str) -> list[str]:
+    """Paths of a split's shards in a data set, in name order. Raises ConfigError, naming the splits that there are, for one
+    without."""
     names = sorted({e.path for e in dataset.files() if f"shards/{split}/" in f"/{e.path}" and e.path.endswith(".tar")})
     if not names:
         found = sorted({e.path.split("shards/")[1].split("/")[0] for e in dataset.files() if "shards/" in e.path})
         raise ConfigError(f"split: {split!r} has no shards in this data set; it has {', '.join(found) or 'none'}")
-    return [dataset.fetch(name) for name in names if not left_out.leaves_out(name)]
+    return names
 
 
 def decoded_clips(shard: Path, size: tuple[int, int], exclude: Collection[str] = ()) -> Iterator[DecodedClip]:
@@ -114,17 +127,26 @@ def decoded_clips(shard: Path, size: tuple[int, int], exclude: Collection[str] =
             yield decode_sample(sample, size)
 
 
-def decode_sample(sample: "Sample", size: tuple[int, int]) -> DecodedClip:
-    """Decode one sample. Raises DataError when a member is missing."""
-    from wfm.data.decode import read_frames
+def decode_sample(sample: "Sample", size: Size) -> DecodedClip:
+    """Decode one sample; a still image is one frame. Raises DataError when a member is missing."""
+    from wfm.data.decode import iter_frames, read_frames
+    from wfm.data.images import read_image, resized
 
-    for part in ("mp4", "json"):
+    picture = image_member(sample.members)
+    for part in (picture or "mp4", "json"):
         if part not in sample.members:
             raise DataError(f"sample {sample.key}: no member {part!r}; it has {', '.join(sorted(sample.members))}")
     row = json.loads(sample.members["json"])
+    if picture:
+        pixels = read_image(sample.members[picture])
+        height, width = pixels.shape[:2]
+        return DecodedClip(sample.key, row, resized(pixels, size(height, width) if callable(size) else size)[None])
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
         file.write(sample.members["mp4"])
         file.flush()
+        if callable(size):
+            first = next(iter_frames(file.name), None)
+            size = size(*first[0].shape[:2]) if first is not None else (1, 1)
         frames, _ = read_frames(file.name, size=size)
     return DecodedClip(sample.key, row, frames)
 
@@ -146,9 +168,10 @@ def clip_signals(sample: "Sample") -> ClipSignals:
             )
         values = np.array(table.column(column).to_pylist(), np.float32)
         tracks[member.removesuffix(".parquet")] = Track(values, note[f"{column}_spec"])
+    shown = sample.members[image_member(sample.members) or "mp4"]
     row.setdefault("num_frames", len(next(iter(tracks.values())).values) if tracks else _count_frames(sample))
     row.setdefault("caption", "")
-    row.setdefault("clip_sha256", hashlib.sha256(sample.members["mp4"]).hexdigest())
+    row.setdefault("clip_sha256", hashlib.sha256(shown).hexdigest())
     return ClipSignals(row, tracks)
 
 
@@ -156,18 +179,19 @@ def _count_frames(sample: "Sample") -> int:
     return len(decode_sample(sample, (8, 8)).frames)
 
 
-def clip_windows(clip: DecodedClip, *, num_frames: int, stride_frames: int) -> Iterator[Window]:
-    """The windows of one decoded clip."""
+def clip_windows(clip: DecodedClip, *, num_frames: int, stride_frames: int, first: int = 0) -> Iterator[Window]:
+    """The windows of one decoded clip from frame `first` on; a still image, which has no rate, has one of one frame."""
     row, fps = clip.row, float(clip.row["fps"])
-    for start in range(0, len(clip.frames) - num_frames + 1, stride_frames):
+    for start in range(first, len(clip.frames) - num_frames + 1, stride_frames):
         yield Window(
             clip_id=clip.clip_id,
             session_id=str(row["session_id"]),
             video_id=str(row["video_id"]),
             source=str(row["source"]),
             start_frame=start,
-            start_seconds=float(row["start_seconds"]) + start / fps,
+            start_seconds=float(row["start_seconds"]) + (start / fps if start else 0.0),
             fps=fps,
-            frames=clip.frames[start : start + num_frames],
+            frames=clip.frames[start : start + num_frames].copy(),  # a view would keep the whole clip alive
             caption=str(row.get("caption", "")),
+            kind=str(row.get("kind", "video")),
         )

@@ -1,7 +1,5 @@
 """World models out of the store: from the artifacts of a run, or from a published bundle by name."""
 
-import json
-import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,17 +60,19 @@ def open_world(
 
 
 def latent_shape(latents: "Artifact") -> tuple[int, int, int]:
-    """(t, h, w) of the encoded windows, from the header of the first file: nothing else is read."""
-    for entry in latents.files():
-        if not entry.path.endswith(".safetensors"):
-            continue
-        with latents.open(entry.path) as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length))
-        for name in ("latents", "tokens"):
-            if name in header:
-                t, h, w = header[name]["shape"][-3:]
-                return int(t), int(h), int(w)
+    """(t, h, w) of the encoded windows, from the first row of their table of lengths.
+
+    Raises DataError for an artifact without records, and for one of samples of their own shape.
+    """
+    if latents.manifest.config.get("take", "windows") != "windows":
+        raise DataError(
+            f"artifact {latents.key[:12]} holds samples of their own shape (take = 'clips'), windows are needed"
+        )
+    sides = ["latent_frames", "latent_height", "latent_width"]
+    for _, table in latents.iterate_table("samples", sides):
+        for row in table.slice(0, 1).to_pylist():
+            t, h, w = (int(row[side]) for side in sides)
+            return t, h, w
     raise DataError(f"artifact {latents.key[:12]} ({latents.kind}) holds no encoded windows")
 
 

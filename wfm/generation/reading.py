@@ -12,7 +12,7 @@ from wfm.actions import ActionSpec
 from wfm.conditions.action import Action
 from wfm.conditions.condition import Condition, Reads, View, of_slots
 from wfm.conditions.past import Past
-from wfm.data.loader import as_frames, as_video
+from wfm.data.pixels import as_frames, as_video
 from wfm.errors import ConfigError
 from wfm.generation.rollout import Given
 from wfm.models.slots import slots_of

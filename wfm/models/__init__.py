@@ -17,6 +17,7 @@ Rooms, in reading order:
     convert/          weights of diffusers folders and original Cosmos checkpoints, in and out
     fast_cpu          applied to any of them from outside: what makes calls on a CPU fast; the model files know nothing of it
     product  fused    its matrix product, and its norms, rotations and gates in few passes over memory
+    least_squares     what is fitted in closed form before training, from batches that are not kept
     parallelize       activation checkpointing and compilation, from outside too
     seeding  finite   generators that take 64 bits of a seed; what is no number ends the work
     folder            how a model is kept: `config.json` + `model.safetensors`, every key accounted for
@@ -34,6 +35,7 @@ __all__ = [
     "folder",
     "fused",
     "layers",
+    "least_squares",
     "parallelize",
     "presence",
     "presets",

@@ -12,7 +12,7 @@ Torch-free, so that keys are computed from it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -197,6 +197,16 @@ class Fitting(ABC):
     def begin(self, model: Any, config: Any, data: Any) -> None:
         """Set what is not learned by steps: statistics, what is fitted in closed form."""
         return None
+
+    def require_shapes(self, model: Any, config: Any, shapes: "Sequence[tuple[int, int, int]]") -> None:
+        """Raise ConfigError, before the first step, for training samples (frames, height, width of their latents) that the
+        network of `model` cannot take; unless a family says so, it takes one shape."""
+        if len(shapes) > 1:
+            raise ConfigError(
+                f"family {config.family} takes one shape (frames, height, width), and the training samples are of "
+                f"{len(shapes)}: {', '.join(map(str, shapes[:4]))}; encode windows of one size and length, or train another "
+                "family"
+            )
 
     def tells_rates(self, config: Any, data: Any) -> bool:
         """Whether the model is told the frame rate of each sample, so that the latents may be of several."""

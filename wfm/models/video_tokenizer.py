@@ -1,8 +1,9 @@
 """What world models know of a tokenizer: how it packs video, and that it encodes and decodes. Torch-free to import."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -50,6 +51,10 @@ class VideoTokenizer(Protocol):
     @property
     def vocabulary_size(self) -> int:
         """How many token ids there are."""
+        ...
+
+    def to(self, device: "torch.device") -> Any:
+        """Move its weights there, in place."""
         ...
 
     def encode(self, video: "Tensor") -> "Tensor":

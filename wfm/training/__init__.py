@@ -4,6 +4,7 @@ Rooms, in reading order:
 
     objective    what a family brings: loss(model, batch, step) -> (loss, metrics); and the second player of an adversarial run
     config       TrainingConfig: steps, batch, optimiser, schedule, checkpoints, and what all training configs have; torch-free
+    data_config  recipes: sources, rates, lanes, phases, batches or packs; torch-free
     optim        parameter groups, AdamW and Muon
     schedule     the learning rate as a function of the step
     ema          the running average of the weights that sampling uses
@@ -12,16 +13,17 @@ Rooms, in reading order:
     pace         when to save, and how far a training may run ahead of the store
     loop         train(): reads top to bottom
     joint        batches of single frames among those of videos
-    order        the plan of a data set by the run's settings: seed, batch, mixture
+    order        the order of samples by the run's settings: seed, batch, mixture
     external_files     files from outside the store, which enter a key by their bytes
     encode       windows of a data set -> latents or tokens, once, so that world models train without a pixel (encode_config:
                  which; moments: their statistics over all parts); encode_text: captions -> embeddings
     encoded      latents with the signals and text of the same samples, as training reads them
+    held_out     the few samples that are watched, read once
     fit_world_model    what the stage does: read, build, train, save; what is a family's own stands in `wfm/families/*/fit.py`
 """
 
 __all__ = [
-    "checkpoint", "config", "ema", "encode", "encode_config", "encode_text", "encoded",
-    "external_files", "fit_world_model", "joint", "loop", "metrics", "moments", "objective", "optim", "order", "pace",
-    "schedule",
+    "checkpoint", "config", "data_config", "ema", "encode", "encode_config", "encode_text", "encoded",
+    "external_files", "fit_world_model", "held_out", "joint", "loop", "metrics", "moments", "objective", "optim", "order",
+    "pace", "schedule",
 ]  # fmt: skip

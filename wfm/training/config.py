@@ -8,10 +8,12 @@ import pydantic
 
 from wfm.conditions.condition import CONDITIONS
 from wfm.config import AboveZero, AtLeastZero, Config, Count, Decay, Natural, Seed, Share, added, how
+from wfm.data.loader.config import LoaderConfig
 from wfm.errors import ConfigError
 from wfm.models.family import FAMILIES, Family, FamilyConfig
 from wfm.models.parallel_config import ParallelConfig
 from wfm.registry import Named
+from wfm.training.data_config import DataConfig
 
 WIDEST = 0.3
 """Largest `ema_share`; see `wfm.training.ema`."""
@@ -51,6 +53,10 @@ class TrainingConfig(Config):
     "Steps between points of the curves."
     validate_every: Natural = 150
     "Steps between validations; the last step always validates. 0: only the last."
+    data: DataConfig = added(DataConfig())
+    "Which samples it reads, at what rates, in batches or packs, and in which phases."
+    loader: LoaderConfig = added(LoaderConfig())
+    "How its samples are read ahead."
     mixture: str = how("")
     """Table of clip_id and weight, such as the mixture.parquet of `wfm taxonomy`: how often each clip is drawn. Empty: all
     alike. It enters the key by its sha256."""

@@ -1,41 +1,85 @@
 """What training reads: latents, and the signals and text of the same samples, which are artifacts of their own.
 
 The latents say which samples there are and in what order. Signals and text are joined to them by clip, first frame and mirror;
-they may hold more than that (other splits, other clips), never less: a sample without its signals or text is refused.
+they may hold more than that (other splits, other clips), never less: a sample without its signals or text is refused. Several
+latents are as many sources, which must fit together: one tokenizer, one kind of statistics, one meaning of signals and text.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from wfm.actions import ActionSpec
-from wfm.conditions.condition import Condition, View, action_spec
+from wfm.conditions.condition import Condition, action_spec
 from wfm.data.captions import read_text
-from wfm.data.dataset_parts import split_files
-from wfm.data.loader import ArrayDataset, read_latents
-from wfm.data.signals import read_signals
-from wfm.errors import DataError
+from wfm.data.encoded_samples import encoded_samples
+from wfm.data.samples import Samples
+from wfm.data.signals import MEANINGS, merge_meanings, read_signals
+from wfm.errors import ConfigError, DataError
+from wfm.training.joined import JoinedSamples, Signals, Text
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
+LATENTS = "latents"
+_IMAGES_FPS = 24.0  # of a model that sees images alone, where no rate means anything
+
+
+@dataclass(frozen=True)
+class Source:
+    """The artifacts that one source of samples is read from."""
+
+    latents: "Artifact"
+    signals: "Artifact | None" = None
+    text: "Artifact | None" = None
+
+
+def sources_of(inputs: "Mapping[str, Artifact]") -> dict[str, Source]:
+    """The sources among a stage's inputs, by name: `latents`, or several `latents_<name>`, each with `signals_<name>` and
+    `text_<name>`, or where there is none such with `signals` and `text`. Raises ConfigError without any latents, and for
+    signals or text that are of none."""
+    names = [name for name in inputs if name == LATENTS or name.startswith(f"{LATENTS}_")]
+    if not names:
+        raise ConfigError("no latents are given: give latents, or several as latents_<name>")
+    ends = {name.removeprefix(LATENTS) for name in names} | {""}
+    stray = [
+        name for name in inputs for kind in ("signals", "text")
+        if name.startswith(f"{kind}_") and name.removeprefix(kind) not in ends
+    ]  # fmt: skip
+    if stray:
+        raise ConfigError(f"{', '.join(stray)}: of no latents; given are {', '.join(names)}")
+    found = {}
+    for name in names:
+        end = name.removeprefix(LATENTS)
+        signals, text = (inputs.get(f"{kind}{end}", inputs.get(kind)) for kind in ("signals", "text"))
+        found[name] = Source(inputs[name], signals, text)
+    return found
+
 
 @dataclass
 class Encoded:
-    """What the encoding left: samples of each split, statistics and the meaning of the actions."""
+    """What the encoding left: samples of each split by source, statistics and the meaning of the actions."""
 
-    train: ArrayDataset
-    val: ArrayDataset | None
+    train: Mapping[str, Samples]
+    val: Mapping[str, Samples]
+    "Empty where none was encoded."
     statistics: dict[str, Any]
     action_spec: ActionSpec
     fps: float
+    "Mean over the training samples that are video [1/s]."
     extrapolate_from: int = 0
     "Frames that the samples' `extrapolated` was made from; 0: they have none."
+    rates: tuple[float, float] | None = None
+    "The slowest and the fastest of the training samples [1/s]; None: all are of `fps`."
+    text_width: int = 0
+    "Of one token's embedding of the captions; 0: they were not encoded."
+    action_range: dict[str, list[float]] | None = None
+    "Least and greatest value of each action in the training samples (`ActionSpec.range_of`); None without actions."
     text: dict[str, Any] | None = None
     "Which encoder made the captions' embeddings (encoder, identity, max_length, dtype); None: they were not encoded."
     conditions: Mapping[str, Condition] = field(default_factory=dict)
@@ -43,89 +87,187 @@ class Encoded:
     own: Mapping[str, Condition] = field(default_factory=dict)
     """Conditions that the network's configuration has fields for, as the data describe them; of one that another replaces, what
     it is without data."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    "Of all samples drawn, those of each source; empty: alike."
+
+    def weights(self) -> dict[str, float]:
+        """What one sample of each source counts for in a sum over all, so that sources count as they are drawn; the mean over
+        samples is 1."""
+        total = sum(len(samples.ids) for samples in self.train.values())
+        return {
+            name: self.shares.get(name, 1 / len(self.train)) * total / len(samples.ids) if len(self.train) > 1 else 1.0
+            for name, samples in self.train.items()
+        }
 
 
 def read_encoded(
-    latents: "Artifact",
-    signals: "Artifact | None" = None,
-    text: "Artifact | None" = None,
+    sources: "Mapping[str, Source] | Artifact",
     conditions: Mapping[str, Condition] | None = None,
     own: Mapping[str, Condition] | None = None,
+    shares: Mapping[str, float] | None = None,
 ) -> Encoded:
-    """Fetch and read encoded windows with what goes with them; `conditions`, and those that the network has fields of its
-    `own` for, read theirs of the signals. Raises DataError when there are no training samples, or one of them lacks its signals
-    or text."""
-    splits = {split: read_split(latents, split, signals, text) for split in ("train", "val")}
-    train_split = splits["train"]
-    if train_split is None:
-        raise DataError(f"latents {latents.key[:12]} hold no training samples: encode the split 'train'")
-    said = json.loads(signals.fetch("signals.json").read_text()) if signals is not None else {}
-    meanings = {name: one["meaning"] for name, one in said.items()}
-    extrapolate_from = int(latents.manifest.config.get("extrapolate_from", 0))
+    """Open encoded samples with what goes with them; nothing of a sample is read. `sources`: or the one latents artifact alone.
+    `conditions`, and those that the network has fields of its `own` for, read theirs of the signals.
+
+    Raises DataError when a source has no training samples, or one of them lacks its signals or text, ConfigError and InputError
+    for sources that do not fit together.
+    """
+    if not isinstance(sources, Mapping):
+        sources = {LATENTS: Source(sources)}
+    shares = shares or dict.fromkeys(sources, 1 / len(sources))
+    require_alike(sources)
+    described = described_of(sources.values())
+    meanings = {name: one["meaning"] for name, one in described.items()}
+    extrapolate_from = max(_config(one, "extrapolate_from", 0) for one in sources.values())
     known = {**meanings, "extrapolated": {"given_frames": extrapolate_from}}
-    more, described = (
+    more, own_described = (
         {name: one.described(known) for name, one in (which or {}).items()} for which in (conditions, own)
     )
     replaced = {name for one in more.values() for name in one.replaces}
-    fps = float(np.mean(sorted(set(latents.table("train/samples", columns=["fps"]).column("fps").to_pylist()))))
-    readers = [*more.values(), *described.values()]  # own last: the actions that others read are as the data have them
+    readers = [*more.values(), *own_described.values()]
+    tables = {name: rates_of(name, one.latents) for name, one in sources.items()}
+    fps = mean_rate(tables, shares)
+    train, val = (
+        {
+            name: samples
+            for name, one in sources.items()
+            if (samples := joined_samples(one, split, fps, described, readers)) is not None
+        }
+        for split in ("train", "val")
+    )
+    seen = [rates[rates > 0] for rates in tables.values()]
+    texts = [one.text for one in sources.values() if one.text is not None]
     return Encoded(
-        with_conditions(train_split, readers, meanings, fps),
-        None if splits["val"] is None else with_conditions(splits["val"], readers, meanings, fps),
-        json.loads(latents.fetch("latent_statistics.json").read_text()),
+        train,
+        val,
+        blended({name: statistics_of(one.latents) for name, one in sources.items()}, shares),
         action_spec(meanings),
         fps,
         extrapolate_from,
-        text.manifest.extra["text"] if text is not None else None,
+        (min(map(np.min, filter(len, seen)), default=fps), max(map(np.max, filter(len, seen)), default=fps)),
+        max(samples.text_width for samples in train.values()),
+        range_of_actions(train.values(), action_spec(meanings)),
+        texts[0].manifest.extra["text"] if texts else None,
         more,
-        {name: one if name in replaced else described[name] for name, one in (own or {}).items()},
+        {name: one if name in replaced else own_described[name] for name, one in (own or {}).items()},
+        shares,
     )
 
 
-def read_split(
-    latents: "Artifact", split: str, signals: "Artifact | None" = None, text: "Artifact | None" = None
-) -> ArrayDataset | None:
-    """The samples of a split, signals in raw units; None where none was encoded."""
-    paths = split_files(latents, split)
-
-    def fetched(end: str) -> list[Path]:
-        return [latents.fetch(path) for path in paths if path.endswith(end)]
-
-    shards = fetched(".safetensors")
-    if not shards:
+def joined_samples(
+    source: Source,
+    split: str,
+    fps: float,
+    described: Mapping[str, Mapping[str, Any]],
+    conditions: Iterable[Condition],
+) -> JoinedSamples | None:
+    """The samples of a split with what goes with them; None where none was encoded."""
+    samples = encoded_samples(source.latents, split)
+    if samples is None:
         return None
-    samples, rows = read_latents(shards, fetched("/samples.parquet"))
-    if signals is not None:
-        samples = with_signals(samples, rows, signals, split)
-    if text is not None:
-        captions = read_text(text, split, [row["clip_id"] for row in rows], [row["mirrored"] for row in rows])
-        samples = replace(samples, captions=captions)
-    return samples
+    signals, text = Signals(None, described), None
+    if source.signals is not None:
+        signs = source.signals.manifest.config.get("mirror_signs", {})
+        signals = Signals(read_signals(source.signals, split), described, source.signals.key, signs)
+    if source.text is not None:
+        clips, mirrored = (samples.table.column(name).to_pylist() for name in ("clip_id", "mirrored"))
+        text = Text(read_text(source.text, split, clips, mirrored), source.text.key)
+    return JoinedSamples(samples, samples.table, fps, signals=signals, text=text, conditions=conditions)
 
 
-def with_signals(samples: ArrayDataset, rows: list[dict[str, Any]], signals: "Artifact", split: str) -> ArrayDataset:
-    """The samples with every signal of their windows beside what they hold. Raises DataError where one is not covered, or a
-    signal has the name of an array that is there already."""
-    found = read_signals(signals, split).windows(
-        *([row[name] for row in rows] for name in ("clip_id", "start_frame", "num_frames")),
-        mirrored=[row["mirrored"] for row in rows],
-        mirror_signs=signals.manifest.config.get("mirror_signs", {}),
-    )
-    twice = sorted(set(found) & set(samples.arrays))
-    if twice:
-        raise DataError(
-            f"signals {signals.key[:12]} hold {', '.join(twice)}, which the latents hold too: rename the sidecar"
+def require_alike(sources: Mapping[str, Source]) -> None:
+    """Raise ConfigError, naming source and field, unless all sources were encoded by one tokenizer, with statistics of one
+    kind, and all have text of one encoder or none."""
+    facts: dict[str, Callable[[Source], Any]] = {
+        "the tokenizer's weights": lambda one: tokenizer_weights(one.latents),
+        "statistics_frames": lambda one: _config(one, "statistics_frames", None),
+        "the encoder of the text": lambda one: None if one.text is None else one.text.manifest.extra["text"],
+    }
+    (first, reference), *others = sources.items()
+    for what, of in facts.items():
+        for name, one in others:
+            if of(one) != of(reference):
+                raise ConfigError(
+                    f"{name} and {first} differ in {what}: {_short(of(one))}, {_short(of(reference))}; a training takes "
+                    "latents that were encoded alike"
+                )
+    made = {name: given for name, one in sources.items() if (given := _config(one, "extrapolate_from", 0))}
+    if len(set(made.values())) > 1:
+        raise ConfigError(f"extrapolate_from differs between latents: {made}; encode them from as many frames")
+
+
+def tokenizer_weights(latents: "Artifact") -> Any:
+    """(path, sha256) of each file of the tokenizer that encoded latents, or its key where the parts do not say."""
+    for entry in latents.iterate_parts():
+        told = latents.open_part(entry).manifest.extra.get("inputs", {})
+        if "tokenizer" in told:
+            return [list(one) for one in told["tokenizer"]]
+        break
+    return latents.manifest.inputs.get("tokenizer")
+
+
+def _config(source: Source, name: str, default: Any) -> Any:
+    return source.latents.manifest.config.get(name, default)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 120 else f"{text[:120]}..."
+
+
+def described_of(sources: Iterable[Source]) -> dict[str, Mapping[str, Any]]:
+    """Shape and meaning of each signal of the sources. Raises InputError where two mean different things by one name."""
+    artifacts = [one.signals for one in sources if one.signals is not None]
+    return merge_meanings(json.loads(one.fetch(MEANINGS).read_text()) for one in artifacts)
+
+
+def rates_of(name: str, latents: "Artifact") -> np.ndarray:
+    """Frames a second of each training sample, float64 [N]; 0 of an image. Raises DataError where there is no sample."""
+    samples = encoded_samples(latents, "train")
+    if samples is None:
+        raise DataError(f"{name} {latents.key[:12]} hold no training samples: encode the split 'train'")
+    rates: np.ndarray = samples.table.column("fps").to_numpy()
+    return rates
+
+
+def mean_rate(rates: Mapping[str, np.ndarray], shares: Mapping[str, float]) -> float:
+    """The mean over samples that are video, each source with its share of them [1/s]."""
+    video = {name: (of[of > 0], shares[name] * float((of > 0).mean())) for name, of in rates.items()}
+    seen = {name: (of, share) for name, (of, share) in video.items() if share}
+    if not seen:
+        return _IMAGES_FPS
+    return fmean([float(of.mean()) for of, _ in seen.values()], [share for _, share in seen.values()])
+
+
+def statistics_of(latents: "Artifact") -> dict[str, Any]:
+    """Mean and deviation of latents, `[C][f]` each; empty for tokens."""
+    found: dict[str, Any] = json.loads(latents.fetch("latent_statistics.json").read_text())
+    return found
+
+
+def blended(statistics: Mapping[str, Mapping[str, Any]], shares: Mapping[str, float]) -> dict[str, Any]:
+    """Statistics of samples that are drawn of several sources at these shares: of a source whose windows have no such latent
+    frame (images), nothing enters the later columns."""
+    if len(statistics) == 1:
+        return dict(next(iter(statistics.values())))
+    columns = max((len(row) for one in statistics.values() for row in one["mean"][:1]), default=0)
+    mean, std = [], []
+    for column in range(columns):
+        having = {name: one for name, one in statistics.items() if one["mean"] and len(one["mean"][0]) > column}
+        share = np.array([shares[name] for name in having])[:, None] / sum(shares[name] for name in having)
+        means, stds = (
+            np.array([[row[column] for row in one[what]] for one in having.values()]) for what in ("mean", "std")
         )
-    return replace(samples, arrays=samples.arrays | {name: torch.from_numpy(array) for name, array in found.items()})
+        middle = (share * means).sum(0)
+        mean.append(middle)
+        std.append(np.sqrt((share * (stds**2 + (means - middle) ** 2)).sum(0)))
+    return {"mean": np.transpose(mean).tolist(), "std": np.transpose(std).tolist()}
 
 
-def with_conditions(
-    samples: ArrayDataset, conditions: Iterable[Condition], meanings: Mapping[str, Mapping[str, Any]], fps: float
-) -> ArrayDataset:
-    """The samples with what each condition reads of their signals."""
-    for condition in conditions:
-        signals = {name: array.numpy() for name, array in samples.arrays.items()}
-        frames = max((signals[name].shape[1] for name in meanings if name in signals), default=0)
-        read = condition.read(View(signals, frames, fps, meanings))
-        samples = replace(samples, arrays=samples.arrays | {name: torch.from_numpy(one) for name, one in read.items()})
-    return samples
+def range_of_actions(sources: Iterable[JoinedSamples], spec: ActionSpec) -> dict[str, list[float]] | None:
+    """`ActionSpec.range_of` over all samples that have actions; None where none has."""
+    found = [bounds for samples in sources if (bounds := samples.signal_range("actions")) is not None]
+    if not found or not spec.width:
+        return None
+    low, high = (reduce(of, (bounds[i] for bounds in found)) for i, of in ((0, np.minimum), (1, np.maximum)))
+    return spec.range_of(spec.normalise(np.stack([low, high])))

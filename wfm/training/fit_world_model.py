@@ -1,21 +1,22 @@
 """Train a world model, of the family that its config names, on encoded windows.
 
-fit_world_model(latents, tokenizer, config, out=..., scratch=...) -> what was done
+fit_world_model(sources, tokenizer, config, out=..., scratch=...) -> what was done
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from wfm.conditions.condition import parse
 from wfm.config import Config
-from wfm.data.loader import ArrayDataset, Loader
+from wfm.data.loader.loading import Loader
 from wfm.data.mixture import Mixture
-from wfm.data.seeds import mix
+from wfm.data.samples import Samples
 from wfm.errors import ConfigError, DataError
 from wfm.models.family import FAMILIES, Family, Fitting
 from wfm.models.folder import count_parameters, load_model, save_model
@@ -27,53 +28,54 @@ from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat
 from wfm.training.checkpoint import Scratch
 from wfm.training.config import WorldTrainingConfig
-from wfm.training.encoded import Encoded, read_encoded
+from wfm.training.encoded import Encoded, Source, read_encoded
 from wfm.training.external_files import external_files
+from wfm.training.held_out import Batch, held_out, mean_over
 from wfm.training.loop import train
 from wfm.training.objective import Objective
-from wfm.training.order import data_plan, mixture_note
-
-if TYPE_CHECKING:
-    from wfm.artifacts import Artifact
+from wfm.training.order import mixture_note, order_note, order_of, require_buckets, source_shares
 
 
 def fit_world_model(
-    latents: "Artifact",
+    sources: Mapping[str, Source],
     tokenizer: VideoTokenizer,
     config: WorldTrainingConfig,
     *,
-    signals: "Artifact | None" = None,
-    text: "Artifact | None" = None,
     out: Path,
     scratch: Scratch,
     stopping: Callable[[], bool] = lambda: False,
     mixture: Mixture | None = None,
     ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
-    """Train on the train split of `latents`, with the `signals` and the `text` of the same samples, drawn by `mixture`; watch
-    the val split. Rank 0 writes `out/model/` and `out/metrics.jsonl`."""
+    """Train on the train split of the `sources`, drawn as `config.training` and `mixture` say; watch the val split. Rank 0
+    writes `out/model/` and `out/metrics.jsonl`."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    own = FAMILIES.load(config.family).own
-    data = read_encoded(latents, signals, text, parse(config.conditions), parse({name: {} for name in own}))
+    family: Family = FAMILIES.load(config.family)
+    fitting: Fitting = family.fitting()
+    require_buckets(config.training, config.family)
+    shares = source_shares(config.training, sources)
+    data = read_encoded(sources, parse(config.conditions), parse({name: {} for name in family.own}), shares)
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
+    fitting.require_shapes(model, config, shapes_of(data.train.values()))
     go_on(model, card, config)
-    loader = Loader(data.train, data_plan(data.train.sample_ids, config.training, mixture))
-    note = mixture_note(data.train.sample_ids, mixture)
-    seen = data.train.arrays.get("actions")
-    result = train(
-        model,
-        objective,
-        loader,
-        config.training,
-        scratch=scratch,
-        stopping=stopping,
-        validate=validation(objective, tokenizer, data.val, config),
-        run={"config": config.what(), "files": external_files(config), **note},
-        description=config.family,
-        ranks=ranks,
-    )
+    note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
+    order = order_of(config.training, data.train, mixture)
+    note |= order_note(order, config.training.steps)
+    with Loader(data.train, order, config.training.loader) as loader:
+        result = train(
+            model,
+            objective,
+            loader,
+            config.training,
+            scratch=scratch,
+            stopping=stopping,
+            validate=validation(objective, tokenizer, data.val, config),
+            run={"config": config.what(), "files": external_files(config), **note},
+            description=config.family,
+            ranks=ranks,
+        )
     if ranks.leads:
         save_model(
             model,
@@ -84,19 +86,22 @@ def fit_world_model(
                 "validation": result.final,
                 "extrapolate_from": data.extrapolate_from,
                 **({"text": data.text} if data.text else {}),
-                **({"action_range": data.action_spec.range_of(seen.numpy())} if seen is not None else {}),
+                **({"action_range": data.action_range} if data.action_range else {}),
             },
         )
         shutil.copyfile(result.curve, out / "metrics.jsonl")
     return {
-        "samples": len(data.train),
+        "samples": sum(len(samples.ids) for samples in data.train.values()),
         "parameters": count_parameters(model),
-        "steps": result.steps,
-        "resumed_from": result.resumed_from,
-        "samples_per_second": result.samples_per_second,
-        "validation": result.final,
+        **result.told(),
         **note,
     }
+
+
+def shapes_of(sources: Iterable[Samples]) -> list[tuple[int, int, int]]:
+    """The shapes (frames, height, width) of all samples, each once, in order."""
+    found = {tuple(shape) for samples in sources for shape in np.unique(samples.shapes, axis=0).tolist()}
+    return sorted(found)
 
 
 def build(config: WorldTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> tuple[nn.Module, Objective, Config]:
@@ -147,8 +152,7 @@ def known_of(tokenizer: TokenizerCard, data: Encoded) -> dict[str, Any]:
 
 def require_one_rate(data: Encoded, tells_rates: bool, hint: str) -> None:
     """Raise DataError for latents of several frame rates and a model that is not told which; `hint`: what would tell it."""
-    rates = data.train.arrays.get("fps", torch.tensor([data.fps]))
-    slow, fast = float(rates.min()), float(rates.max())
+    slow, fast = data.rates or (data.fps, data.fps)
     if fast - slow > 0.01 * fast and not tells_rates:
         raise DataError(
             f"the latents mix frame rates, {slow:g} to {fast:g} a second: resample the clips to one rate"
@@ -157,20 +161,18 @@ def require_one_rate(data: Encoded, tells_rates: bool, hint: str) -> None:
 
 
 def validation(
-    objective: Objective, tokenizer: VideoTokenizer, held: ArrayDataset | None, config: WorldTrainingConfig
+    objective: Objective, tokenizer: VideoTokenizer, held: Mapping[str, Samples], config: WorldTrainingConfig
 ) -> Callable[[Any], dict[str, float]] | None:
     """A function of the model: its loss on held-out samples with fixed noise, and the family's own figures. None without
     held-out samples."""
-    if held is None:
+    if not held:
         return None
-    order = sorted(range(len(held)), key=lambda i: mix(0, held.sample_ids[i]))[: config.validation_windows or None]
-    batch = held.rows(order)
-    batch["seeds"] = torch.tensor([mix(0, "validation", held.sample_ids[i]) for i in order])
+    watched = held_out(held.values(), config.validation_windows)
     fitting: Fitting = FAMILIES.load(config.family).fitting()
 
-    def validate(model: Any) -> dict[str, float]:
+    def figures(model: Any, batch: Batch) -> dict[str, float]:
         loss, values = objective.loss(model, batch, 0)
         beat("validation")
         return {"loss": float(loss), **values, **fitting.figures(model, tokenizer, batch, config)}
 
-    return validate
+    return lambda model: mean_over(watched, lambda batch: figures(model, batch))

@@ -19,14 +19,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from wfm.artifacts.lease import LeaseHeld
 from wfm.crash_points import crash_point
-from wfm.data.loader import Loader
+from wfm.data.loader.loading import Loader
 from wfm.errors import Cancelled, WfmError
 from wfm.log import get_logger, progress
 from wfm.models.fast_cpu import fast_cpu
@@ -45,6 +45,11 @@ from wfm.training.schedule import rate
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 Validate = Callable[[Any], dict[str, float]]
 
+CLOCK = "clock.jsonl"
+"""Beside the curves, of this machine alone and in no artifact: seconds so far, those spent waiting for data, and what the
+loader counts."""
+WORTH_TELLING = 0.02
+"""Share of the time spent waiting for data from which on progress says so."""
 FIRST_STEP = 3
 """The first step may take so many times as long as any other: it compiles, and fills caches."""
 
@@ -68,6 +73,17 @@ class TrainingResult:
     "The last validation."
     waited: float = 0.0
     "Of `seconds`, those in which the training waited for the store (`wfm.training.pace`)."
+    waited_for_data: float = 0.0
+    "Of `seconds`, those in which no batch was ready."
+    skipped: dict[str, int] = field(default_factory=dict)
+    "Samples that could not be read in this attempt and that others took the place of, by reason."
+
+    def told(self) -> dict[str, Any]:
+        """What a stage says of it in its manifest."""
+        names = (
+            "steps", "resumed_from", "samples_per_second", "seconds", "waited", "waited_for_data", "skipped",
+        )  # fmt: skip
+        return {**{name: getattr(self, name) for name in names}, "validation": self.final}
 
 
 def train(
@@ -116,6 +132,7 @@ def train(
             get_logger(__name__).info("%s: resumed at step %d of %d", description, first, config.steps)
         pace = Pace(config, ranks, keeper.uploads, first)
         curve = Curve(keeper.curve, keep_until=first) if ranks.leads else None
+        clock = Curve(keeper.curve.with_name(CLOCK), keep_until=first) if ranks.leads else None
         beat("load")
 
         def keep(step: int, *, last: bool = False) -> None:
@@ -130,6 +147,14 @@ def train(
         def leaving() -> bool:
             return stopping() or bool(keeper.taken_over())
 
+        def leave(step: int) -> NoReturn:
+            _leave_to_another(keeper, ranks, description, step)
+            keep(step, last=True)
+            safe = _drained(keeper, ranks, config)
+            raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept{safe}")
+
+        # of several ranks one that waits cannot go alone: the others are in the step already
+        leaving_alone = leaving if ranks.size == 1 else _never
         model.train()
         began = saved = time.monotonic()
         final: dict[str, float] = {}
@@ -141,12 +166,12 @@ def train(
                 if behind and not stop:
                     stop = pace.await_store(step, leaving)
                 if stop:
-                    _leave_to_another(keeper, ranks, description, step)
-                    keep(step, last=True)
-                    safe = _drained(keeper, ranks, config)
-                    raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept{safe}")
+                    leave(step)
                 with expecting("step", limit if step > first else FIRST_STEP * limit):
-                    batch = data.next()
+                    try:
+                        batch = data.next(leaving_alone)
+                    except Cancelled:
+                        leave(step)
                     ranks.share = data.share
                     loss, values = objective.loss(model, batch, step)
                     loss.backward()
@@ -169,8 +194,9 @@ def train(
                         "gradient_norm": norm,
                         **mean_of_ranks(values, ranks),
                     }
-                    if curve is not None:
+                    if curve is not None and clock is not None:
                         curve.add(done, point)
+                        clock.add(done, {"seconds": time.monotonic() - began, **data.counters()})
                 last = done == config.steps
                 if validate is not None and (last or (config.validate_every and done % config.validate_every == 0)):
                     with expecting("validation", limit):
@@ -182,7 +208,7 @@ def train(
                     with expecting("save", limit):
                         keep(done, last=last)
                     saved = time.monotonic()
-                advance(f"loss {number:.4f}{pace.words()}")
+                advance(f"loss {number:.4f}{_waiting(data.waited, began)}{pace.words()}")
         with expecting("the end", limit):
             _drained(keeper, ranks, config)
             if average is not None:
@@ -202,7 +228,27 @@ def train(
         keeper.curve,
         final,
         pace.waited,
+        data.waited,
+        _by_reason(data.skipped),
     )
+
+
+def _never() -> bool:
+    return False
+
+
+def _waiting(waited: float, began: float) -> str:
+    """What progress says of a training that waits for data."""
+    share = waited / max(time.monotonic() - began, 1e-9)
+    return f", {share:.0%} of the time waiting for data" if share > WORTH_TELLING else ""
+
+
+def _by_reason(skipped: Mapping[tuple[str, str], int]) -> dict[str, int]:
+    """Counts by (source, reason) -> counts by reason."""
+    found: dict[str, int] = {}
+    for (_, reason), count in skipped.items():
+        found[reason] = found.get(reason, 0) + count
+    return found
 
 
 def _leave_to_another(keeper: Keeper, ranks: Ranks, description: str, step: int) -> None:
@@ -262,18 +308,13 @@ def fingerprint_of(
 ) -> str:
     """What makes a run this run: a checkpoint with another fingerprint is not resumed."""
     shapes: Mapping[str, Any] = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    facts: dict[str, Any] = {"config": config.what(), "shapes": shapes, "samples": hash_ids(data.dataset.sample_ids)}
+    facts: dict[str, Any] = {"config": config.what(), "shapes": shapes, "data": data.identity}
     if run is not None:
         facts["run"] = run
     if rival is not None:
         theirs = {name: list(tensor.shape) for name, tensor in rival.module.state_dict().items()}
         facts["rival"] = {"config": rival.config.what(), "shapes": theirs}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def hash_ids(ids: tuple[str, ...]) -> str:
-    """One hash of a list of names."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
 def _clip(model: nn.Module, limit: float) -> float:

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.wfm.training.in_memory import with_conditions
 from wfm import registry
 from wfm.actions import ActionSpec
 from wfm.conditions.condition import Condition, View, parse
 from wfm.conditions.tracks import with_tracks
 from wfm.data.loader import ArrayDataset, Loader
-from wfm.data.plan import DataPlan
+from wfm.data.order import one_shape
 from wfm.data.shards import Sample
 from wfm.data.signals import Track
 from wfm.data.windows import clip_signals
@@ -29,7 +30,7 @@ from wfm.models.presence import tensors_of
 from wfm.models.slots import Geometry, Slot
 from wfm.models.tokenizer import TokenizerConfig
 from wfm.training.config import WorldTrainingConfig
-from wfm.training.encoded import Encoded, with_conditions
+from wfm.training.encoded import Encoded
 from wfm.training.fit_world_model import build
 from wfm.training.loop import train
 
@@ -95,7 +96,7 @@ def data(family: str, conditions: dict[str, Condition]) -> Encoded:
     samples = ArrayDataset(tuple(f"s{i}" for i in range(COUNT)), arrays)
     samples = with_conditions(samples, conditions.values(), {"brightness": {"unit": "1"}}, 24.0)
     statistics = {"mean": [[0.0, 0.0]] * 3, "std": [[1.0, 1.0]] * 3}
-    return Encoded(samples, None, statistics, ActionSpec.null(), 24.0, conditions=conditions)
+    return Encoded({"latents": samples}, {}, statistics, ActionSpec.null(), 24.0, conditions=conditions)
 
 
 @pytest.mark.parametrize(("family", "steps"), [("diffusion", 80), ("autoregressive", 50)])
@@ -109,21 +110,21 @@ def test_it_trains_samples_and_is_followed(family, steps, tmp_path) -> None:
         }
     )
     found = data(family, parse(config.conditions))
-    assert found.train.arrays["brightness"].shape == (COUNT, 1)
+    assert found.train["latents"].arrays["brightness"].shape == (COUNT, 1)
     levels = {} if family == "diffusion" else {"levels": (4, 4)}
     tokenizer = TokenizerConfig.parse(
         {"temporal_compression": 4, "spatial_compression": 4, "latent_channels": 3 if not levels else 2, **levels}
     )
     torch.manual_seed(0)
     model, objective, card = build(config, tokenizer, found)
-    loader = Loader(found.train, DataPlan(found.train.sample_ids, 16, 0))
+    loader = Loader(found.train["latents"], one_shape(found.train["latents"].sample_ids, 16, 0))
     train(model, objective, loader, config.training, scratch=tmp_path / "scratch")
     save_model(model, card, tmp_path / "model")
     model, saved = load_model(tmp_path / "model")
     assert saved.config.conditions["brightness"].spec == Brightness().resolved()
 
     def future(brightness: float | None) -> float:
-        window = found.train.arrays["latents" if family == "diffusion" else "tokens"][:1, ..., :1, :, :]
+        window = found.train["latents"].arrays["latents" if family == "diffusion" else "tokens"][:1, ..., :1, :, :]
         tensors = {"past": window} | ({} if brightness is None else {"brightness": torch.tensor([[brightness]])})
         how = {"frames": 3, "seeds": [0], "mode": "mean"}
         if family == "diffusion":
@@ -133,7 +134,10 @@ def test_it_trains_samples_and_is_followed(family, steps, tmp_path) -> None:
 
     assert future(1.0) > 0.7
     assert future(-1.0) < -0.7
-    assert tensors_of(model.config.slots, found.train.rows([0, 1]))["brightness"].flatten().tolist() == [-1, 1]
+    assert tensors_of(model.config.slots, found.train["latents"].rows([0, 1]))["brightness"].flatten().tolist() == [
+        -1,
+        1,
+    ]
 
 
 def test_its_signal_is_made_of_frames_when_signals_are_encoded(write_video, tmp_path) -> None:

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from wfm.data.captions import CaptionTable, mirrored_caption, read_captions
 from wfm.data.loader import ArrayDataset, Loader
-from wfm.data.plan import DataPlan
+from wfm.data.order import one_shape
 from wfm.errors import DataError
 
 
@@ -51,7 +51,7 @@ def test_batches_carry_the_text_of_their_samples(tmp_path):
     file, texts = part(tmp_path, 0, ["a", "b", "c"])
     captions = read_captions([file], [texts], ["a", "b", "b", "c"])
     data = ArrayDataset(tuple("wxyz"), {"latents": torch.arange(4.0)[:, None]}, captions)
-    batch = Loader(data, DataPlan(data.sample_ids, 4, 0)).next()
+    batch = Loader(data, one_shape(data.sample_ids, 4, 0)).next()
     for latent, text, length in zip(batch["latents"], batch["text"], batch["text_lengths"], strict=True):
         caption = [0, 1, 1, 2][int(latent)]
         assert length == caption + 1

@@ -2,11 +2,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
 
+from tests.wfm.data.record_rows import record_row
 from wfm.artifacts import Artifact, Store
+from wfm.data.records import RecordWriter
 from wfm.errors import DataError
 from wfm.generation.from_artifacts import card_values, latent_shape, open_world
 from wfm.generation.publish import write_bundle
@@ -32,13 +34,12 @@ def run(world_of, family, tmp_path) -> dict[str, Any]:
     tokenizer = commit(
         store, "a", "tokenizer", lambda out: save_model(world.tokenizer, world.tokenizer.config, out / "tokenizer")
     )
-    name, shape = ("tokens", (2, 4, 4, 4)) if family == "autoregressive" else ("latents", (2, 3, 4, 4, 4))
+    name, shape = ("tokens", (4, 4, 4)) if family == "autoregressive" else ("latents", (3, 4, 4, 4))
 
     def write_latents(out: Path) -> None:
-        (out / "test").mkdir()
-        save_file(
-            {name: torch.zeros(shape), "actions": torch.zeros(2, 13, 3)}, out / "test" / "shard-00000.safetensors"
-        )
+        with RecordWriter(out, "0a") as records:
+            for start in (0, 8):
+                records.write("test", record_row("clip", start), {name: np.zeros(shape, np.float32)})
 
     latents = commit(store, "b", "latents", write_latents, {"tokenizer": key("a")})
     model = commit(

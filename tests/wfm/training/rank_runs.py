@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from wfm.data.captions import CaptionTable
 from wfm.data.loader import ArrayDataset, Loader
-from wfm.data.plan import DataPlan
+from wfm.data.order import one_shape
 from wfm.families.autoregressive.build import transformer
 from wfm.families.diffusion.build import denoiser
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
@@ -258,7 +258,7 @@ def run(
     config = TrainingConfig.parse({**values, **made.training, **training})
     watched = Watched(change(made.objective), ranks)
     result = train(
-        made.model, watched, Loader(data, DataPlan(data.sample_ids, config.batch_size, 3), transform=in_fp64),
+        made.model, watched, Loader(data, one_shape(data.sample_ids, config.batch_size, 3), transform=in_fp64),
         config, scratch=scratch, stopping=stopping, validate=validate, rival=made.rival, ranks=ranks,
     )  # fmt: skip
     return Done(made.model, None if made.rival is None else made.rival.module, result, watched.seen)

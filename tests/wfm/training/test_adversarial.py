@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from wfm.artifacts.checkpoint_record import RECORD, list_files, read_folder
-from wfm.data.loader import ArrayDataset, Loader, video_batch
-from wfm.data.plan import DataPlan
+from wfm.data.loader import ArrayDataset, Loader
+from wfm.data.order import one_shape
+from wfm.data.pixels import video_batch
 from wfm.errors import Cancelled
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.families.tokenizer.fit import rival_of
@@ -50,7 +51,7 @@ def loader(config: TokenizerTrainingConfig) -> Loader:
     data = ArrayDataset(
         tuple(f"s{i}" for i in range(7)), {"frames": coarse.repeat_interleave(2, 2).repeat_interleave(2, 3)}
     )
-    plan = DataPlan(data.sample_ids, config.training.batch_size, config.training.seed)
+    plan = one_shape(data.sample_ids, config.training.batch_size, config.training.seed)
     return Loader(data, plan, transform=video_batch(config.crop_frames))
 
 

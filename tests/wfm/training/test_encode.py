@@ -1,15 +1,18 @@
-"""Encoding windows: order, mirror images, statistics, mixed actions."""
+"""Encoding windows: order, mirror images, statistics, batches of one shape in bounded memory."""
 
 import json
+from collections.abc import Iterator
 
 import numpy as np
-import pyarrow.parquet as pq
+import pytest
 import torch
 
+from wfm.data.encoded_samples import encoded_samples, read_latents
 from wfm.data.windows import Window
+from wfm.errors import ConfigError
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training import encode
-from wfm.training.encode import encode_windows
+from wfm.training.encode import Picture, encode_pictures
 from wfm.training.encode_config import EncodingConfig
 from wfm.training.moments import Moments, write_summary
 
@@ -32,7 +35,6 @@ def tokenizer(**more) -> Tokenizer:
 
 
 def window(number: int) -> Window:
-    rng = np.random.default_rng(number)
     return Window(
         clip_id=f"clip{number}",
         session_id="s",
@@ -41,40 +43,37 @@ def window(number: int) -> Window:
         start_frame=3,
         start_seconds=0.5,
         fps=24.0,
-        frames=rng.integers(0, 256, (9, 8, 8, 3), dtype=np.uint8),
+        frames=frames(number),
     )
 
 
-def test_mirror_images_follow():
-    config = EncodingConfig(batch_size=2)
-    found = [window(i) for i in range(3)]
-    arrays, rows = encode_windows(tokenizer(), found, config, mirror=True)
-    assert arrays["latents"].shape == (6, 3, 3, 2, 2)
-    turned = [Window(**{**w.__dict__, "frames": w.frames[:, :, ::-1].copy()}) for w in found]
-    again, _ = encode_windows(tokenizer(), turned, config, mirror=False)
-    assert torch.allclose(arrays["latents"][3:], again["latents"], atol=1e-5)
-    assert [row["mirrored"] for row in rows] == [False] * 3 + [True] * 3
-    assert len({row["sample_id"] for row in rows}) == 6
+def frames(number: int, shape: tuple[int, int, int] = (9, 8, 8)) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 256, (*shape, 3), dtype=np.uint8)
+
+
+def encoded(pictures: list[np.ndarray], network: Tokenizer | None = None, **config) -> list[dict[str, np.ndarray]]:
+    rows = [({"number": number}, each) for number, each in enumerate(pictures)]
+    found = list(encode_pictures(network or tokenizer(), iter(rows), EncodingConfig(**config)))
+    assert [row["number"] for row, _ in found] == list(range(len(pictures))), "in the order in which they came"
+    return [arrays for _, arrays in found]
 
 
 def test_batch_size_is_only_how():
-    found = [window(i) for i in range(3)]
-    one, two = (
-        encode_windows(tokenizer(), found, EncodingConfig(batch_size=n), mirror=False)[0]["latents"] for n in (1, 3)
-    )
-    assert torch.allclose(one, two, atol=1e-5)
-    assert EncodingConfig(batch_size=1).what() == EncodingConfig(batch_size=3).what()
+    one, two = (encoded([frames(i) for i in range(4)], batch_size=n) for n in (1, 3))
+    for a, b in zip(one, two, strict=True):
+        assert a["latents"].shape == (3, 3, 2, 2)
+        assert np.allclose(a["latents"], b["latents"], atol=1e-5)
+    assert EncodingConfig(batch_size=1, batch_pixels=5).what() == EncodingConfig(batch_size=3).what()
 
 
 def test_tokens_of_a_discrete_tokenizer():
-    arrays, _ = encode_windows(tokenizer(levels=[4, 3, 3]), [window(0)], EncodingConfig(), mirror=False)
-    assert arrays["tokens"].dtype == torch.int32
-    assert arrays["tokens"].shape == (1, 3, 2, 2)
-    one = tokenizer(levels=[3000, 3000, 3000])  # before: ids cut to 32 bits
-    arrays, _ = encode_windows(one, [window(0)], EncodingConfig(), mirror=False)
-    assert arrays["tokens"].dtype == torch.int64
-    assert int(arrays["tokens"].min()) >= 0
-    assert int(arrays["tokens"].max()) > 2**31
+    (found,) = encoded([frames(0)], tokenizer(levels=[4, 3, 3]))
+    assert found["tokens"].dtype == np.int32
+    assert found["tokens"].shape == (3, 2, 2)
+    (found,) = encoded([frames(0)], tokenizer(levels=[3000, 3000, 3000]))  # before: ids cut to 32 bits
+    assert found["tokens"].dtype == np.int64
+    assert int(found["tokens"].min()) >= 0
+    assert int(found["tokens"].max()) > 2**31
 
 
 def test_moments_of_parts_are_those_of_the_whole():
@@ -93,40 +92,106 @@ def test_moments_of_parts_are_those_of_the_whole():
     assert np.allclose(one["std"], wanted, rtol=0.03)
 
 
+def test_moments_of_mixed_shapes_count_every_latent_once():
+    """Images have the first latent frame alone, and a large sample counts for more than a small one."""
+    latents = [torch.randn(1, 3, *shape) * scale for shape, scale in (((1, 4, 6), 1), ((3, 2, 2), 4), ((5, 2, 4), 2))]
+    found = Moments(2)
+    for each in latents:
+        found.add(each)
+    first = torch.cat([each[0, :, 0].flatten(1) for each in latents], 1)
+    rest = torch.cat([each[0, :, 1:].flatten(1) for each in latents], 1)
+    for column, values in enumerate((first, rest)):
+        assert np.allclose([row[column] for row in found.statistics()["mean"]], values.mean(1), atol=1e-6)
+        assert np.allclose([row[column] for row in found.statistics()["std"]], values.std(1, correction=0), atol=1e-6)
+
+
 def test_shards_are_encoded_split_by_split(tmp_path, monkeypatch):
-    def decoded(path, size):
+    def decoded(path, size, exclude):
         return iter([window(int(path.name))] if path.name != "9" else [])
 
     monkeypatch.setattr(encode, "decoded_clips", decoded)
     monkeypatch.setattr(encode, "clip_windows", lambda clip, **_: iter([clip] if clip.clip_id != "clip2" else []))
-    config = EncodingConfig(mirror=True)
+    config = EncodingConfig(mirror=True, batch_size=3)
     shards = {
         "train": [tmp_path / "0", tmp_path / "1", tmp_path / "2"],
         "val": [tmp_path / "3"],
         "test": [tmp_path / "9"],
     }
     counts = encode.encode_shards(tokenizer(), shards, config, tmp_path / "out")
-    assert counts == {"clips": 4, "windows": 5, "too_short": 1}
-    names = pq.read_table(tmp_path / "out/train/samples.parquet").column("sample_id").to_pylist()
-    assert names == ["clip0:3", "clip1:3", "clip0:3:mirrored", "clip1:3:mirrored"]
-    assert pq.read_table(tmp_path / "out/val/samples.parquet").num_rows == 1  # never mirrored
-    assert not (tmp_path / "out/test").exists()
+    assert counts == {"clips": 4, "windows": 5, "too_short": 1, "too_small": 0, "frames_left_over": 0}
+    train, rows = read_latents(tmp_path / "out", "train")
+    assert train.sample_ids == ("clip0:3", "clip0:3:mirrored", "clip1:3", "clip1:3:mirrored")
+    assert [row["mirrored"] for row in rows] == [False, True] * 2
+    (turned,) = encoded([frames(1)[:, :, ::-1]])
+    assert np.allclose(train.arrays["latents"][3], turned["latents"], atol=1e-5)
+    assert len(encoded_samples(tmp_path / "out", "val")) == 1, "never mirrored"
+    assert encoded_samples(tmp_path / "out", "test") is None
     write_summary([tmp_path / "out"], tmp_path)
     assert np.array(json.loads((tmp_path / "latent_statistics.json").read_text())["std"]).shape == (3, 2)
 
 
 def test_a_guess_is_made_from_the_given_frames_alone():
-    config = EncodingConfig(extrapolate_from=5, batch_size=2)
-    found = [window(i) for i in range(2)]
-    arrays, _ = encode_windows(tokenizer(), found, config, mirror=False)
-    assert arrays["extrapolated"].shape == arrays["latents"].shape
-    assert torch.allclose(arrays["extrapolated"][:, :, :2], arrays["latents"][:, :, :2], atol=1e-5), (
-        "5 frames are 2 latents"
-    )
-    changed = [Window(**{**w.__dict__, "frames": np.concatenate([w.frames[:5], 255 - w.frames[5:]])}) for w in found]
-    again, _ = encode_windows(tokenizer(), changed, config, mirror=False)
-    assert torch.equal(again["extrapolated"], arrays["extrapolated"]), "the future must not leak into the extrapolation"
-    assert not torch.equal(again["latents"], arrays["latents"])
+    both = [frames(i) for i in range(2)]
+    found = encoded(both, extrapolate_from=5, batch_size=2)
+    changed = [np.concatenate([each[:5], 255 - each[5:]]) for each in both]
+    for one, other in zip(found, encoded(changed, extrapolate_from=5, batch_size=2), strict=True):
+        assert one["extrapolated"].shape == one["latents"].shape
+        assert np.allclose(one["extrapolated"][:, :2], one["latents"][:, :2], atol=1e-5), "5 frames are 2 latents"
+        assert np.array_equal(other["extrapolated"], one["extrapolated"]), "the future must not leak into it"
+        assert not np.array_equal(other["latents"], one["latents"])
+
+
+SHAPES = [(1, 8, 12), (9, 8, 8), (1, 8, 8), (5, 12, 8)]
+
+
+def test_batches_are_of_one_shape_and_no_larger_than_allowed(monkeypatch):
+    sizes = []
+    inner = encode._encoded
+
+    def watched(network, batch, config):
+        sizes.append(batch.shape)
+        return inner(network, batch, config)
+
+    monkeypatch.setattr(encode, "_encoded", watched)
+    pictures = [frames(i, SHAPES[i % 4]) for i in range(12)]
+    found = encoded(pictures, batch_size=3, batch_pixels=9 * 64 * 2)
+    for each, pixels in zip(found, pictures, strict=True):
+        (alone,) = encoded([pixels])
+        assert np.allclose(each["latents"], alone["latents"], atol=1e-5)
+    batches = sizes[: -len(pictures)]
+    assert sum(shape[0] for shape in batches) == len(pictures)
+    assert {shape[1:4]: max(s[0] for s in batches if s[1:4] == shape[1:4]) for shape in batches} == {
+        (1, 8, 12): 3, (9, 8, 8): 2, (1, 8, 8): 3, (5, 12, 8): 2,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_what_waits_is_bounded_however_rare_a_shape_is(monkeypatch, bounded):
+    """One picture of a shape that does not come again, and then many: they are not all held until it has company."""
+    most = 3 * frames(0).nbytes  # and the latents of 36 pictures
+    monkeypatch.setattr(encode, "_HELD", most if bounded else 1 << 40)
+    out = 0
+    waiting = []
+
+    def pictures() -> Iterator[Picture]:
+        yield {}, frames(0, (5, 12, 8))
+        for number in range(60):
+            waiting.append(number + 1 - out)
+            yield {}, frames(number)
+
+    for _ in encode_pictures(tokenizer(), pictures(), EncodingConfig(batch_size=8)):
+        out += 1
+    assert out == 61
+    assert (max(waiting) < 50) == bounded
+
+
+def test_a_gpu_that_is_not_there_is_refused():
+    if torch.cuda.is_available():
+        assert encode.chosen_device("cuda").type == "cuda"
+    else:
+        with pytest.raises(ConfigError, match="device = 'cuda': torch sees no GPU here"):
+            encode.chosen_device("cuda")
+    assert encode.chosen_device("cpu").type == "cpu"
 
 
 def test_a_column_of_statistics_for_each_latent_frame_and_the_last_for_the_rest():

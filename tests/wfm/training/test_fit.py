@@ -2,26 +2,25 @@
 
 import dataclasses
 
-import numpy as np
 import pytest
 import torch
 
+from tests.wfm.training.in_memory import with_conditions
 from wfm.actions import ActionSpec
 from wfm.conditions.action import Action
 from wfm.data.captions import CaptionTable
 from wfm.data.loader import ArrayDataset, Loader
-from wfm.data.plan import DataPlan
-from wfm.data.windows import Window
+from wfm.data.order import one_shape
 from wfm.errors import ConfigError, DataError
 from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.families.diffusion.fit import whitened
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
-from wfm.families.tokenizer.fit import keep, reconstruction_psnr
+from wfm.families.tokenizer.fit import reconstruction_psnr
 from wfm.models.folder import save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.pulse import sign
 from wfm.training.config import TrainingConfig, WorldTrainingConfig
-from wfm.training.encoded import Encoded, with_conditions
+from wfm.training.encoded import Encoded
 from wfm.training.fit_world_model import build, go_on, validation
 from wfm.training.loop import train
 
@@ -57,11 +56,6 @@ def changed(**denoiser) -> DiffusionTrainingConfig:
     return DiffusionTrainingConfig.parse({**SMALL, "diffusion": {**SMALL["diffusion"], **denoiser}})
 
 
-def window(number: int) -> Window:
-    frames = np.full((5, 8, 8, 3), number, np.uint8)
-    return Window(f"c{number}", "s", "v", "x", 0, 0.0, 24.0, frames)
-
-
 def samples(count: int = 6) -> ArrayDataset:
     generator = torch.Generator().manual_seed(0)
     arrays = {
@@ -79,21 +73,8 @@ def with_actions(found: ArrayDataset, spec: ActionSpec) -> ArrayDataset:
 def encoded() -> Encoded:
     statistics = {"mean": [[0.5, 0.25]] * 3, "std": [[2.0, 1.0]] * 3}
     own = {"action": Action(spec=SPEC)}
-    return Encoded(with_actions(samples(), SPEC), with_actions(samples(4), SPEC), statistics, SPEC, 24.0, own=own)
-
-
-def test_kept_windows_do_not_depend_on_order_or_on_how_many_there_are():
-    one, two = keep((window(i) for i in range(40)), 5), keep((window(i) for i in reversed(range(40))), 5)
-    assert one.dataset.sample_ids == two.dataset.sample_ids
-    assert torch.equal(one.dataset.arrays["frames"], two.dataset.arrays["frames"])
-    assert one.left_out == two.left_out == 35
-    assert keep((window(i) for i in range(40)), 0).left_out == 0
-    assert set(one.dataset.sample_ids) < set(keep((window(i) for i in range(40)), 9).dataset.sample_ids)
-
-
-def test_no_window_is_refused():
-    with pytest.raises(ConfigError, match="fewer frames"):
-        keep([], 5)
+    train, val = ({"latents": with_actions(samples(count), SPEC)} for count in (6, 4))
+    return Encoded(train, val, statistics, SPEC, 24.0, own=own)
 
 
 def test_reconstruction_psnr_of_a_perfect_code():
@@ -102,7 +83,7 @@ def test_reconstruction_psnr_of_a_perfect_code():
             return video + 0.02  # half the distance is 0.01 on the unit range: 40 dB
 
     frames = torch.full((2, 5, 8, 8, 3), 100, dtype=torch.uint8)
-    assert reconstruction_psnr(Perfect(), frames) == pytest.approx(40, abs=0.01)
+    assert reconstruction_psnr(Perfect(), [frames]) == pytest.approx(40, abs=0.01)
 
 
 def test_what_follows_from_the_data_is_filled_in():
@@ -127,8 +108,9 @@ def test_a_stated_field_that_the_data_decide_otherwise_is_refused():
 def test_several_frame_rates_need_a_model_that_is_told_them():
     data = encoded()
     rates = torch.tensor([10.0, 20.0] * 3)
-    train = dataclasses.replace(data.train, arrays={**data.train.arrays, "fps": rates})
-    mixed = dataclasses.replace(data, train=train)
+    held = data.train["latents"]
+    train = dataclasses.replace(held, arrays={**held.arrays, "fps": rates})
+    mixed = dataclasses.replace(data, train={"latents": train}, rates=(10.0, 20.0))
     for config in (
         DiffusionTrainingConfig.parse(SMALL),
         changed(fps_positions=True),
@@ -137,12 +119,15 @@ def test_several_frame_rates_need_a_model_that_is_told_them():
             build(config, TokenizerConfig.parse(NETWORK), mixed)
     arrays = {name: array for name, array in train.arrays.items() if "action" not in name}
     mixed = dataclasses.replace(
-        mixed, train=dataclasses.replace(train, arrays=arrays), action_spec=ActionSpec.null(), own={"action": Action()}
+        mixed,
+        train={"latents": dataclasses.replace(train, arrays=arrays)},
+        action_spec=ActionSpec.null(),
+        own={"action": Action()},
     )
     model, objective, _ = build(changed(fps_positions=True), TokenizerConfig.parse(NETWORK), mixed)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    batch = {**mixed.train.rows([0, 1]), "seeds": torch.tensor([1, 2])}
+    batch = {**mixed.train["latents"].rows([0, 1]), "seeds": torch.tensor([1, 2])}
     other = {**batch, "fps": torch.tensor([10.0, 40.0])}
     with torch.no_grad():
         assert not torch.equal(*(objective.loss(model, each, 0)[0] for each in (batch, other)))
@@ -151,12 +136,13 @@ def test_several_frame_rates_need_a_model_that_is_told_them():
 def test_captions_make_a_model_that_reads_text():
     data = encoded()
     table = CaptionTable(torch.randn(3, 7), torch.tensor([1, 2]), torch.tensor([0, 1, 0, 1, 0, 1]))
-    told = dataclasses.replace(data, train=dataclasses.replace(data.train, captions=table))
+    captioned = dataclasses.replace(data.train["latents"], captions=table)
+    told = dataclasses.replace(data, train={"latents": captioned}, text_width=7)
     network, objective, card = build(DiffusionTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), told)
     assert card.network.text_embed_dim == 7
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    batch = {**told.train.rows([0, 1]), "seeds": torch.tensor([1, 2])}
+    batch = {**captioned.rows([0, 1]), "seeds": torch.tensor([1, 2])}
     other = {**batch, "text": batch["text"] + 1}
     with torch.no_grad():
         assert not torch.equal(*(objective.loss(network, each, 0)[0] for each in (batch, other)))
@@ -177,13 +163,15 @@ def test_both_objectives_train_in_the_loop(objective, tmp_path):
     still = torch.cat([first, 0.8 * first, 0.6 * first], dim=2)
     arrays = {"latents": still, "actions": torch.zeros(24, 9, 1), "has_actions": torch.ones(24, dtype=torch.bool)}
     train_split = ArrayDataset(tuple(f"s{i}" for i in range(24)), arrays)
-    data = dataclasses.replace(encoded(), train=train_split, statistics={"mean": [[0.0]] * 3, "std": [[0.8]] * 3})
+    data = dataclasses.replace(
+        encoded(), train={"latents": train_split}, statistics={"mean": [[0.0]] * 3, "std": [[0.8]] * 3}
+    )
     torch.manual_seed(0)
     model, loss, _ = build(config, TokenizerConfig.parse(NETWORK), data)
     batch = {**train_split.rows(range(24)), "seeds": torch.arange(1000, 1024)}
     with torch.no_grad():
         before = float(loss.loss(model, batch, 0)[0])
-    loader = Loader(train_split, DataPlan(train_split.sample_ids, 6, 0))
+    loader = Loader(train_split, one_shape(train_split.sample_ids, 6, 0))
     result = train(model, loss, loader, config.training, scratch=tmp_path)
     assert result.steps == 100
     with torch.no_grad():
@@ -229,7 +217,7 @@ def test_validation_is_repeatable_and_sees_the_model():
         assert {"loss", "mse", "mean_psnr"} == set(first)
         torch.nn.init.normal_(network.network.proj_out.weight)
         assert watch(network)["loss"] != first["loss"]
-    assert validation(objective, tokenizer, None, config) is None
+    assert validation(objective, tokenizer, {}, config) is None
 
 
 @pytest.mark.parametrize("values", [{"num_frames": 10}, {"crop_frames": 41}, {"crop_frames": 1}, {"size": [60, 64]}])
@@ -245,7 +233,7 @@ def test_activation_checkpointing_changes_no_result():
         config = DiffusionTrainingConfig.parse({**SMALL, "parallel": {"activation_checkpointing": kind}})
         model, objective, _ = build(config, TokenizerConfig.parse(NETWORK), encoded())
         assert ("forward" in model.network.blocks[0].__dict__) == (kind == "full")  # it is switched on
-        batch = {**encoded().train.rows([0, 1]), "seeds": torch.arange(2)}
+        batch = {**encoded().train["latents"].rows([0, 1]), "seeds": torch.arange(2)}
         loss, _ = objective.loss(model, batch, 0)
         loss.backward()
         losses.append([float(loss.detach()), *(float(p.grad.sum()) for p in model.parameters() if p.grad is not None)])
@@ -262,7 +250,7 @@ DISCRETE = TokenizerConfig.parse({**NETWORK, "levels": [5, 5, 5]})
 def test_medusa_heads_are_trained_on_a_model_that_is_there(tmp_path):
     """Only they, the last layers and the output learn; the rest stays as it was, bit for bit."""
     config = {"family": "autoregressive", "autoregressive": RASTER, "parallel": {"activation_checkpointing": "full"}}
-    data = dataclasses.replace(encoded(), train=tokens_of(encoded().train))
+    data = dataclasses.replace(encoded(), train={"latents": tokens_of(encoded().train["latents"])})
     first, _, card = build(WorldTrainingConfig.parse(config), DISCRETE, data)
     save_model(first, card, tmp_path)
     later = WorldTrainingConfig.parse(
@@ -271,7 +259,7 @@ def test_medusa_heads_are_trained_on_a_model_that_is_there(tmp_path):
     model, objective, card = build(later, DISCRETE, data)
     go_on(model, card, later)
     assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in first.state_dict().items())
-    loader = Loader(data.train, DataPlan(data.train.sample_ids, 2, 0))
+    loader = Loader(data.train["latents"], one_shape(data.train["latents"].sample_ids, 2, 0))
     train(model, objective, loader, TrainingConfig(steps=2, batch_size=2, warmup_steps=0), scratch=tmp_path / "s")
     changed_parts = {
         ".".join(name.split(".")[:2]) for name, tensor in model.state_dict().items()

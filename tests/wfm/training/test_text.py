@@ -9,7 +9,7 @@ import torch
 from wfm.actions import ActionSpec
 from wfm.data.captions import CaptionTable
 from wfm.data.loader import ArrayDataset, Loader
-from wfm.data.plan import DataPlan
+from wfm.data.order import one_shape
 from wfm.data.windows import Window
 from wfm.errors import ConfigError
 from wfm.families.diffusion.card import DiffusionTrainingConfig
@@ -50,14 +50,15 @@ def test_a_model_learns_to_follow_its_text(table, tmp_path):
     latents = torch.zeros(32, 3, 3, 4, 4)
     latents[:, :, 1:] = torch.tensor([1.0, -1.0])[table.of_sample][:, None, None, None, None]
     data = ArrayDataset(tuple(f"s{i}" for i in range(32)), {"latents": latents}, table)
-    encoded = Encoded(data, None, {"mean": [[0.0, 0.0]] * 3, "std": [[1.0, 1.0]] * 3}, ActionSpec.null(), 24.0)
+    statistics = {"mean": [[0.0, 0.0]] * 3, "std": [[1.0, 1.0]] * 3}
+    encoded = Encoded({"latents": data}, {}, statistics, ActionSpec.null(), 24.0, text_width=table.width)
     torch.manual_seed(0)
     tokenizer = TokenizerConfig(
         temporal_compression=4, spatial_compression=4, latent_channels=3, channels=(8, 8), linear_code=True
     )
     model, objective, card = build(CONFIG, tokenizer, encoded)
     assert card.network.text_embed_dim == 384
-    train(model, objective, Loader(data, DataPlan(data.sample_ids, 8, 0)), CONFIG.training, scratch=tmp_path)
+    train(model, objective, Loader(data, one_shape(data.sample_ids, 8, 0)), CONFIG.training, scratch=tmp_path)
 
     def future(text: torch.Tensor | None, lengths: torch.Tensor | None) -> torch.Tensor:
         noise = 80 * torch.randn(2, 3, 3, 4, 4, generator=torch.Generator().manual_seed(1))

@@ -60,7 +60,7 @@ class CaptionByModel:
     def __call__(self, item: Clip) -> Iterable[Caption]:
         """Begin. Raises `Skip` (``caption_too_short``, the decoder's reasons); reading the rows raises `Skip` for answers that
         are not right, TryAgain and ConfigError for a model that cannot be asked at all."""
-        spans = windows(item.num_frames, self.config.shown.window_frames)
+        spans = windows(item.num_frames, self.config.shown.window_frames, still=item.is_image)
         if not spans:
             raise Skip("caption_too_short", f"{item.num_frames} frames, fewer than {FEWEST_FRAMES}")
         questions = [self._question(item, number, spans) for number in range(len(spans))]

@@ -69,7 +69,7 @@ class CaptionClip:
         text = attribute_caption(item) if self.config.source == "attributes" else ""
         source = "attributes" if text else "measured"
         if not text:
-            text = or_skip(measured_caption, self._fetch(item.path))
+            text = or_skip(measured_caption, self._fetch(item.path), still=item.is_image)
         return [Caption(clip_id=item.clip_id, clip_sha256=item.clip_sha256, caption=text, caption_source=source)]
 
 
@@ -92,8 +92,8 @@ def attribute_caption(clip: Clip) -> str:
     return _sentence(wordings[draw[0] % len(wordings)](objects, camera, background))
 
 
-def measured_caption(path: Path) -> str:
-    """A sentence from the clip's pixels. Raises `DataError` if they cannot be decoded."""
+def measured_caption(path: Path, *, still: bool = False) -> str:
+    """A sentence from the clip's pixels, those of a still image if it is one. Raises `DataError` if they cannot be decoded."""
     config, vectors = FrameSampling(), VectorSum()
     small = SmallFrames(vectors, side=config.thumbnail_side, gap_seconds=0.0, camera=False)
     some = Wanted(
@@ -101,11 +101,12 @@ def measured_caption(path: Path) -> str:
     )
     colours = Gather(some)
     one_pass(path, [vectors, small, colours])
-    return describe(float(small.numbers().brightness.mean()), colours.pictures(), small.motion())
+    return describe(float(small.numbers().brightness.mean()), colours.pictures(), None if still else small.motion())
 
 
-def describe(brightness: float, colours: np.ndarray, moved: Motion) -> str:
-    """Mean brightness (0 to 1), uint8 pixels [..., 3] and motion in words: ``A bright video, mostly grey and blue. ...``"""
+def describe(brightness: float, colours: np.ndarray, moved: Motion | None) -> str:
+    """Mean brightness (0 to 1), uint8 pixels [..., 3] and motion (None: of a still image) in words: ``A bright video, mostly
+    grey and blue. ...``"""
     light = (
         "very dark"
         if brightness < 0.1
@@ -116,7 +117,8 @@ def describe(brightness: float, colours: np.ndarray, moved: Motion) -> str:
         else "evenly lit"
     )
     names = dominant_colours(colours)
-    return f"A{'n' if light[0] in 'aeiou' else ''} {light} video, mostly {_list(names)}. {_movement(moved)}."
+    what = f"A{'n' if light[0] in 'aeiou' else ''} {light} {'picture' if moved is None else 'video'}, mostly {_list(names)}."
+    return what if moved is None else f"{what} {_movement(moved)}."
 
 
 def dominant_colours(pixels: np.ndarray, *, most: int = 2) -> list[str]:

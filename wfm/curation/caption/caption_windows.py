@@ -1,8 +1,8 @@
 """What a model is shown of a clip: windows of frames, and pictures at even times in each.
 
 Windows have 256 frames, as Cosmos does it; what is left at the end is a window of its own from half of that on, else part of
-the last. A clip of fewer than 4 frames has none. Pictures are taken by time, not by frame number, so a clip of variable frame
-rate is seen evenly.
+the last. A clip of fewer than 4 frames has none; a still image is one window of one picture. Pictures are taken by time, not by
+frame number, so a clip of variable frame rate is seen evenly.
 """
 
 import io
@@ -42,8 +42,10 @@ class Window(NamedTuple):
     end: int
 
 
-def windows(frames: int, length: int) -> list[Window]:
-    """Windows of `length` frames over a clip of `frames` frames."""
+def windows(frames: int, length: int, *, still: bool = False) -> list[Window]:
+    """Windows of `length` frames over a clip of `frames` frames, or over a still image."""
+    if still:
+        return [Window(0, 1)]
     if frames < FEWEST_FRAMES:
         return []
     starts = list(range(0, frames, length))
@@ -63,7 +65,10 @@ def shown_frames(
     Raises VideoError, and `Skip` (``truncated``) for a clip that ends before its last window begins.
     """
     from wfm.data.decode import open_video, to_array
+    from wfm.data.images import format_of, read_image
 
+    if format_of(path):
+        return [[keep(shrunk(read_image(path), config.largest_side))] for _ in spans]
     found: list[list[Any]] = [[] for _ in spans]
     number, begun = 0, 0.0
     with open_video(path) as video:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from wfm.curation.caption.caption_config import CaptionConfig
 from wfm.curation.caption.caption_windows import windows
+from wfm.records import is_image_path
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
@@ -34,9 +35,9 @@ def expected(clips: "Artifact", config: CaptionConfig) -> Expected | None:
     if config.source not in ("endpoint", "local"):
         return None
     shown, found, short, spans, pictures = config.shown, 0, 0, 0, 0
-    for _, table in clips.iterate_table("clips", ["num_frames", "start_seconds", "end_seconds"]):
+    for _, table in clips.iterate_table("clips", ["num_frames", "start_seconds", "end_seconds", "path"]):
         for row in table.to_pylist():
-            here = windows(row["num_frames"], shown.window_frames)
+            here = windows(row["num_frames"], shown.window_frames, still=is_image_path(row["path"]))
             found, short, spans = found + 1, short + (not here), spans + len(here)
             pace = (row["end_seconds"] - row["start_seconds"]) / max(1, row["num_frames"])  # seconds a frame
             for start, end in here:

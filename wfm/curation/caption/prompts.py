@@ -33,6 +33,12 @@ PRESETS = {
         f"what has changed at the end, and where the camera stands. {_PLAIN}"
     ),
 }
+STILL = (
+    "Describe this still picture for someone who will make it again without seeing it: what is in it, where it stands, "
+    "what it looks like, the light, and how the picture is taken. Plain sentences; nothing that is not to be seen, no "
+    "guesses, no words about the picture itself."
+)
+"""What a model is asked of a still image in place of the preset ``default``."""
 REWRITES = {
     "rewrite": (
         "Below is what was said of a part of a video. Say the same in other words, as {length}. Keep what matters most for "
@@ -101,7 +107,10 @@ def _check_fields(text: str, choices: list[str]) -> None:
 
 
 def window_prompt(text: str, clip: Clip, window: Window, number: int, count: int) -> str:
-    """A template filled for window `number` (from 0) of `count`. Times come from the clip's average rate."""
+    """A template filled for window `number` (from 0) of `count`. Times come from the clip's average rate. The preset
+    ``default``, which asks for what moves, asks a still image for what is in it."""
+    if clip.is_image and text == PRESETS["default"]:
+        text = STILL
     fps = clip.num_frames / seconds if (seconds := clip.end_seconds - clip.start_seconds) > 0 else clip.fps
     start, end = (frame / fps if fps > 0 else 0.0 for frame in window)
     values: dict[str, Any] = {

@@ -10,6 +10,7 @@ In reading order:
     cutter      one span -> one file, its packets copied or its frames encoded (cut_ahead: while the video is still looked at;
                 uncommon: what few decoders take)
     transcode   frames of any kind -> a clip (tone_map: HDR to SDR; alpha: on a ground; sound, sound_in_step)
+    stills      a still image -> the file that is kept of it: its own bytes, or upright, sRGB and opaque
 """
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "sound",
     "sound_in_step",
     "split",
+    "stills",
     "timeline",
     "tone_map",
     "transcode",

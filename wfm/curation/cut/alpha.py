@@ -21,7 +21,11 @@ def has_alpha(frame: "av.VideoFrame") -> bool:
 def rgb_on_ground(frame: "av.VideoFrame", ground: tuple[int, int, int], *, premultiplied: bool) -> np.ndarray:
     """RGB with alpha, or a palette -> uint8 [H, W, 3]."""
     pixels = frame.to_ndarray(format="rgba")
-    colour, alpha = pixels[..., :3], pixels[..., 3:]
+    return laid_on(pixels[..., :3], pixels[..., 3:], ground, premultiplied=premultiplied)
+
+
+def laid_on(colour: np.ndarray, alpha: np.ndarray, ground: tuple[int, int, int], *, premultiplied: bool) -> np.ndarray:
+    """uint8 RGB [H, W, 3] and alpha [H, W, 1] -> uint8 [H, W, 3]."""
     if alpha.min() == 255:
         return np.ascontiguousarray(colour)
     return _mixed(colour, alpha, np.array(ground, np.float32), np.zeros(3, np.float32), premultiplied)

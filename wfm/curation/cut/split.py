@@ -8,8 +8,11 @@ a video found, beside what its packets promised, in the table ``decoded``.
 
 Reason codes: below_minimum_length, damaged, decode_error and the other codes of `wfm.data.decode`, actions_missing,
 interlaced, poisoned.
+
+A still image meets no shot detection: it is one clip of one frame (`stills`).
 """
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +24,9 @@ from wfm.curation.cut.decoded import Decoded, decoded_of
 from wfm.curation.cut.interlaced import FieldScan
 from wfm.curation.cut.shot_detection import ShotConfig
 from wfm.curation.cut.shots import Span, look, spans, spans_of_shot, tells_soon
+from wfm.curation.cut.stills import keep_image
 from wfm.curation.cut.timeline import STILL_SECONDS, Timeline
+from wfm.curation.cut.transcode import rgb_of
 from wfm.curation.poison import watch
 from wfm.curation.source.sidecars import cut_actions, overlapping_shot, read_actions, read_attributes
 from wfm.curation.step import Skip, SkippedRow, run_step, skipped_by_reason
@@ -50,7 +55,8 @@ class SplitConfig(Config):
 def split_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     """Split the readable videos of one part of ingest, whose key is in ``part.arguments["videos"]``.
 
-    Writes ``clips.parquet``, ``skips.parquet``, ``decoded.parquet``, ``clips/<clip_id>.mp4`` and ``actions/<clip_id>.parquet``.
+    Writes ``clips.parquet``, ``skips.parquet``, ``decoded.parquet``, ``clips/<clip_id>.mp4`` (of still images ``.jpg``,
+    ``.png``, ``.webp``) and ``actions/<clip_id>.parquet``.
     Returns (counts, skipped by reason). Raises `SourceGone` when a source has changed since it was ingested.
     """
     import pyarrow.parquet as pq
@@ -71,6 +77,7 @@ def split_part(part: PartLike) -> tuple[dict[str, int], dict[str, int]]:
     part.work.update(videos=len(rows), video_seconds=seconds, bytes=sum(row.size_bytes for row in rows))
     copied = sum(clip.transcode == "copy" for clip in clips)
     counts = {"inputs": len(rows), "outputs": len(clips), "copied": copied, "encoded": len(clips) - copied}
+    counts |= {"images": stills} if (stills := sum(clip.is_image for clip in clips)) else {}
     counts |= {"sound_lost": lost} if (lost := sum(clip.audio.startswith("lost") for clip in clips)) else {}
     return counts, skipped_by_reason(skips)
 
@@ -96,8 +103,12 @@ class SplitVideo:
         path = open_source(self._store, row.source, row.video_id)
         self._files = []
         try:
-            with watch(self._store, self.name, row.video_id, path, row.source), open_video(path) as video:
-                clips = list(self._clips(row, video))
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(watch(self._store, self.name, row.video_id, path, row.source))
+                if row.is_image:
+                    clips = [self._image(row, path)]
+                else:
+                    clips = list(self._clips(row, stack.enter_context(open_video(path))))
         except VideoError as error:
             self._forget(row)
             raise Skip(error.code, error.words) from error
@@ -152,6 +163,39 @@ class SplitVideo:
             )
         for start_pts, end_pts in done:  # encoded, and then without actions
             self._target(row, start_pts, end_pts).unlink()
+
+    def _image(self, row: Video, path: Path) -> Clip:
+        """A still image: one frame, an empty span, no rate."""
+        config = self.config.cut
+        clip_id = clip_id_of(row.video_id, 0, 0)
+        kept = keep_image(
+            path,
+            self._out / f"clips/{clip_id}",
+            rgb_of(config.ground),
+            premultiplied=config.alpha == "premultiplied",
+            most=row.width * row.height,  # ingest has allowed so many
+        )
+        attributes = read_attributes(self._videos.fetch(row.attributes)) if row.attributes else {}
+        return Clip(
+            clip_id=clip_id,
+            clip_sha256=known_hash(kept.path),
+            video_id=row.video_id,
+            source=row.source,
+            session_id=row.session_id,
+            view=row.view,
+            start_seconds=0.0,
+            end_seconds=0.0,
+            start_pts=0,
+            end_pts=0,
+            time_base="1/1",
+            num_frames=1,
+            fps=0.0,
+            width=kept.width,
+            height=kept.height,
+            path=kept.path.relative_to(self._out).as_posix(),
+            transcode=kept.transcode,
+            attributes_json=overlapping_shot(attributes, 0.0, 0.0),
+        )
 
     def _cut_ahead(self, row: Video, cutter: Cutter) -> CutAhead:
         def wanted(timeline: Timeline, shot: Span) -> list[Span]:

@@ -125,7 +125,7 @@ class Shape:
         usual = BT709 if frame.height >= _HIGH_DEFINITION else BT601
         see_through, is_rgb = has_alpha(frame), is_rgb_like(frame)
         ground: dict[str, Any] = {
-            "ground": _rgb(self.config.ground),
+            "ground": rgb_of(self.config.ground),
             "premultiplied": self.config.alpha == "premultiplied",
         }
         if see_through and not is_rgb:
@@ -237,7 +237,7 @@ def _filters(turn: "Orientation", frame: "av.VideoFrame", width: int) -> list[tu
     return steps
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
+def rgb_of(colour: str) -> tuple[int, int, int]:
     """``#rrggbb`` -> (red, green, blue), 0 to 255."""
     red, green, blue = bytes.fromhex(colour.removeprefix("#"))
     return red, green, blue

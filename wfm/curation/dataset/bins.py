@@ -3,6 +3,9 @@
 Every clip has exactly one bin. The named ones start at 0 seconds and have no upper end; what none of them describes (a picture
 wider than 5:2 or taller than 2:5, a size or length that is not a positive number) goes to ``overflow``, where it is counted
 and can be opened like any other. The edges and words are cosmos-curate's, whose own bins begin at 5 s and drop the rest.
+
+Still images have bins of their own, ``image_resolution_…_aspect_ratio_…`` and ``image_overflow``: no shard holds both, so a
+reader of clips need not meet an image, nor the other way round.
 """
 
 import math
@@ -27,6 +30,16 @@ BINS = (
     OVERFLOW,
 )
 """Every bin there is, named as its folder."""
+
+
+IMAGES = "image"
+"""Folder of still images where clips are not binned, and how the names of their bins begin."""
+
+
+def image_bin(width: int, height: int) -> str:
+    """The bin of a still image of that size [pixels]."""
+    of_clip = shard_bin(width, height, 1.0)
+    return f"{IMAGES}_{of_clip.partition('_duration')[0]}"
 
 
 def shard_bin(width: int, height: int, seconds: float) -> str:

@@ -4,7 +4,8 @@ A part writes ``shards/<split>/<bin>/<part>-00000.tar`` (`bins`) with its ``.idx
 kept or not), ``videos.parquet`` (every input file, readable or not), ``caption_windows.parquet`` where a model captioned
 windows, and ``members.parquet`` (where each member lies), from which the whole has its ``.nv-meta``: Megatron-Energon opens a
 pulled dataset as it is. A sample is ``<clip_id>.mp4``, ``.json``, ``.txt``, ``.emb.npy`` (float16 [D]) where it was embedded
-and, where there are actions, ``.actions.parquet``, copied byte for byte.
+and, where there are actions, ``.actions.parquet``, copied byte for byte. A still image has ``.jpg``, ``.png`` or ``.webp`` in
+place of ``.mp4``, and its json says ``"kind": "image"``; its shards hold images alone.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ import numpy as np
 
 from wfm.config import Bytes, Config
 from wfm.curation.cut.decoded import Decoded, as_decoded
-from wfm.curation.dataset.bins import shard_bin
+from wfm.curation.dataset.bins import IMAGES, image_bin, shard_bin
 from wfm.curation.dataset.clip_table import MORE, ClipFacts, ClipRow, Vector, clip_row, join
 from wfm.curation.dataset.dataset_card import SCHEMA_VERSION, Card
 from wfm.curation.dataset.dataset_readme import SHOWN_SOURCES, Source, readme
@@ -139,8 +140,7 @@ def write_samples(
         clip, split = item.clip, item.selection.split
         if split not in SPLITS:
             raise DataError(f"clip {clip.clip_id!r} has the split {split!r}; choices are {', '.join(SPLITS)}")
-        name = shard_bin(clip.width, clip.height, clip.end_seconds - clip.start_seconds)
-        by_folder[f"shards/{split}/{name}" if part.config.binned else f"shards/{split}"].append(item)
+        by_folder[f"shards/{split}{_folder(clip, binned=part.config.binned)}"].append(item)
     written: dict[str, str] = {}
     members: list[dict[str, str | int]] = []
     for folder, items in sorted(by_folder.items()):
@@ -152,11 +152,18 @@ def write_samples(
     return written, members
 
 
+def _folder(clip: Clip, *, binned: bool) -> str:
+    """Below that of the split."""
+    if clip.is_image:
+        return f"/{image_bin(clip.width, clip.height) if binned else IMAGES}"
+    return f"/{shard_bin(clip.width, clip.height, clip.end_seconds - clip.start_seconds)}" if binned else ""
+
+
 def sample_members(known: ClipFacts, fetch: Any) -> dict[str, bytes]:
     """The members of one sample. Raises `DataError` if the clip's bytes are not those its row speaks of."""
     clip = known.clip
-    video = Path(fetch(clip.path)).read_bytes()
-    if hashlib.sha256(video).hexdigest() != clip.clip_sha256:
+    shown = Path(fetch(clip.path)).read_bytes()
+    if hashlib.sha256(shown).hexdigest() != clip.clip_sha256:
         raise DataError(f"{clip.path} is not the clip that its row describes (sha256 differs): rerun split_clips")
     text = known.caption.caption if known.caption is not None else ""
     facts = {
@@ -168,9 +175,10 @@ def sample_members(known: ClipFacts, fetch: Any) -> dict[str, bytes]:
         "split": known.selection.split,
         "group": known.selection.group,
         **({"caption_windows": [_of_window(row) for row in known.windows]} if known.windows else {}),
+        **({"kind": "image"} if clip.is_image else {}),
     }
     members = {
-        "mp4": video,
+        clip.path.rpartition(".")[2]: shown,
         "json": json.dumps(facts, sort_keys=True, ensure_ascii=False, allow_nan=False).encode(),
         "txt": text.encode(),
     }

@@ -7,7 +7,7 @@ says when they are not. Minimum and maximum are always exact.
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,11 @@ SHOWN_CLUSTERS = 100
 """So many clusters, the largest, stand in the card; the rest in ``clips.parquet``."""
 
 _KEPT = 65_536
+
+
+def _is_image(row: Mapping[str, Any]) -> bool:
+    """Whether a row of the public tables is that of a still image."""
+    return row.get("num_frames") == 1 and row.get("fps") == 0
 
 
 class Distinct:
@@ -77,13 +82,14 @@ class Spread:
 
 class _Split:
     def __init__(self) -> None:
-        self.clips = self.frames = self.shards = self.bytes = 0
+        self.clips = self.images = self.frames = self.shards = self.bytes = 0
         self.seconds = 0.0
         self.sessions, self.groups = Distinct(), Distinct()
 
     def values(self) -> dict[str, Any]:
         return {
             "clips": self.clips,
+            **({"images": self.images} if self.images else {}),
             "sessions": self.sessions.count,
             "groups": self.groups.count,
             "frames": self.frames,
@@ -107,11 +113,14 @@ class Card:
         self.span_seconds: dict[str, float] = defaultdict(float)
         self.filled: dict[str, set[str]] = {}
         self.total = self.with_actions = self.simulated = 0
+        self.images = Counter[str]()
+        "Still images among the files and the clips, and among those kept; nothing where there is none."
 
     def add_clips(self, rows: Iterable[dict[str, Any]], rights: dict[str, tuple[str, str]]) -> None:
         """Rows of `ClipRow`; `rights`: video id -> (licence, consent)."""
         for row in rows:
             self.total += 1
+            self.images["total"] += _is_image(row)
             self._fill("clips.parquet", row)
             for name in MEASURED:
                 if isinstance(row[name], float):
@@ -162,6 +171,8 @@ class Card:
     def _add_kept(self, row: dict[str, Any]) -> None:
         split = self.splits[row["split"]]
         split.clips += 1
+        split.images += _is_image(row)
+        self.images["kept"] += _is_image(row)
         split.frames += row["num_frames"]
         split.seconds += row["end_seconds"] - row["start_seconds"]
         split.sessions.add(row["session_id"])
@@ -184,6 +195,7 @@ class Card:
         self._fill("videos.parquet", row)
         licence, consent = row["licence"], row["consent"]
         self.simulated += is_simulated(row["source"])
+        self.images["files"] += _is_image(row)
         if status == "ok":
             self.rights.setdefault((licence, consent), Counter())["videos"] += 1
 
@@ -207,6 +219,7 @@ class Card:
             "videos_without_clips": dict(sorted(self.without_clips.items())),
             "videos_not_used": {reason: count for reason, count in sorted(self.videos.items()) if reason != "ok"},
             "clips": {"total": self.total, "kept": self.kept, "with_actions": self.with_actions},
+            **({"images": dict(sorted(self.images.items()))} if self.images["files"] else {}),
             "clips_refused": dict(sorted(self.refused.items())),
             "spans_not_cut": {
                 code: {"spans": count, "seconds": round(self.span_seconds[code], 3)}

@@ -51,6 +51,16 @@ for batch in get_loader(dataset):  # without end
 """
 """How Megatron-Energon is told to read a data set: it knows nothing of our members, so a cooker names them. Tests run it."""
 
+ENERGON_WITH_IMAGES = ENERGON.replace(
+    "    video: bytes  # H.264, HEVC or AV1 in mp4\n",
+    "    kind: str  # video or image\n    data: bytes  # H.264, HEVC or AV1 in mp4; or jpg, png, webp\n",
+).replace(
+    'return Clip(**basic_sample_keys(sample), video=sample["mp4"], caption=caption, facts=facts)',
+    'kind, data = facts.get("kind", "video"), next(sample[part] for part in ("mp4", "jpg", "png", "webp") if part in sample)\n'
+    "    return Clip(**basic_sample_keys(sample), kind=kind, data=data, caption=caption, facts=facts)",
+)
+"""The same for a data set that holds still images too."""
+
 _EXCLUDED = "**Excluded since:**"
 
 Source = tuple[str, ...]
@@ -65,13 +75,7 @@ def readme(card: dict[str, Any], sources: Iterable[Source]) -> str:
         "",
         "No source video, no session and no group of duplicates is in two splits.",
         "",
-        *_table(
-            ("split", "clips", "sessions", "hours", "shards", "GB"),
-            [
-                (name, s["clips"], s["sessions"], f"{s['seconds'] / 3600:.2f}", s["shards"], f"{s['bytes'] / 1e9:.3f}")
-                for name, s in card["splits"].items()
-            ],
-        ),
+        *_splits(card),
         "",
         "## Licence and consent",
         "",
@@ -88,7 +92,7 @@ def readme(card: dict[str, Any], sources: Iterable[Source]) -> str:
         "A sample is what the shard holds; a cooker says what a trainer makes of it:",
         "",
         "```python",
-        *ENERGON.splitlines(),
+        *(ENERGON_WITH_IMAGES if "images" in card else ENERGON).splitlines(),
         "```",
         "",
         "## Columns",
@@ -106,10 +110,14 @@ def _beginning(card: dict[str, Any]) -> list[str]:
     title = {0: "Video clips", videos["total"]: "Simulated video clips"}.get(simulated, "Video clips, some simulated")
     without = sum(card["videos_without_clips"].values())
     spans = sum(found["spans"] for found in card["spans_not_cut"].values())
+    images = card.get("images", {})
+    title += " and still images" if images else ""
+    sources = "videos and images" if images else "videos"
     return [
         f"# {title} for training world models",
         "",
-        f"{clips['kept']:,} clips ({seconds / 3600:,.2f} h) from {videos['ok'] - without:,} videos. Of {videos['total']:,} "
+        *_images(images),
+        f"{clips['kept']:,} clips ({seconds / 3600:,.2f} h) from {videos['ok'] - without:,} {sources}. Of {videos['total']:,} "
         f"files {videos['total'] - videos['ok']:,} were not used and {without:,} gave no clip; of "
         f"{clips['total'] + spans:,} spans {spans:,} were not cut and {clips['total'] - clips['kept']:,} were refused as "
         "clips. The reasons stand below.",
@@ -127,6 +135,39 @@ def _beginning(card: dict[str, Any]) -> list[str]:
         "(`wfm.data.exclusions.exclusions_of`).",
         "",
     ]
+
+
+def _images(images: dict[str, int]) -> list[str]:
+    """How many of the clips are still images, and what they look like; nothing where none is."""
+    if not images:
+        return []
+    return [
+        f"{images['kept']:,} of the clips below are still images, of {images['total']:,} from {images['files']:,} image files;",
+        "they count as clips of one frame, add nothing to the hours, and lie in shards of their own (`image…`). In place of",
+        "`.mp4` such a sample has `.jpg`, `.png` or `.webp`: upright, 8 bits, grey or RGB, sRGB, opaque; its `.json` says",
+        "`kind: image`. Scores that take time are null.",
+        "",
+    ]
+
+
+def _splits(card: dict[str, Any]) -> list[str]:
+    """What there is of each split; still images, which are among the clips, where there are any."""
+    images = "images" in card
+    return _table(
+        ("split", "clips", *(["images"] if images else []), "sessions", "hours", "shards", "GB"),
+        [
+            (
+                name,
+                s["clips"],
+                *([s.get("images", 0)] if images else []),
+                s["sessions"],
+                f"{s['seconds'] / 3600:.2f}",
+                s["shards"],
+                f"{s['bytes'] / 1e9:.3f}",
+            )
+            for name, s in card["splits"].items()
+        ],
+    )
 
 
 def with_excluded(page: str, entries: int) -> str:

@@ -5,6 +5,9 @@ is stored with its tier, so the decision can be looked at and made again: connec
 and a keeper for every clip that is dropped. Keepers are chosen greedily in order of quality, so a dropped clip always has a
 kept neighbour at or above the threshold: of a chain A~B~C whose ends differ, B alone goes when A and C are better.
 
+A still image is compared as a clip that stands still: with other images, and with clips as a whole; a single frame of a moving
+clip is not looked for.
+
 Quality, best first: has actions, has attributes, more pixels, more frames, sharper, then clip id.
 
 Threshold 0.95: on 204 simulated clips, copies that were re-encoded or scaled had cosines of at least 0.986, any two clips of

@@ -5,7 +5,8 @@
     actions/{uuid}.parquet        ours alone: where there are actions
     wfm_embd_parquet/{part}.parquet   id, embedding (list<float>)
 
-Kept clips only; what the data set excludes is left out, and both are counted.
+Kept clips only; what the data set excludes is left out, and both are counted. That layout has no place for still images: they
+are counted too.
 """
 
 import io
@@ -20,6 +21,7 @@ from wfm.artifacts.atomic import write_new
 from wfm.curation.exchange.cosmos_metas import to_meta, uuid_of
 from wfm.data.exclusions import read_exclusions
 from wfm.data.shards import Sample, iter_samples
+from wfm.data.signatures import image_member
 from wfm.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ METAS, CLIPS, ACTIONS, EMBEDDINGS = "metas/v0", "clips", "actions", "wfm_embd_pa
 
 
 def export_cosmos(dataset: "Artifact", out: Path, *, force: bool = False) -> dict[str, int]:
-    """Write the clips of a data set below `out`; returns counts (exported, refused, excluded).
+    """Write the clips of a data set below `out`; returns counts (exported, refused, excluded, and images where there are any).
 
     A killed export is started again and ends the same: files are whole or not there. Raises InputError for an artifact that
     is no data set and, without ``force``, for a file of other bytes in the way; DataError when nothing is left to export.
@@ -68,6 +70,9 @@ def _export_part(
         for sample in iter_samples(part.fetch(path)):
             if path in shards or sample.key in keys:
                 counts["excluded"] += 1
+                continue
+            if image_member(sample.members):
+                counts["images"] += 1
                 continue
             row = rows[sample.key]
             _export_sample(sample, row, videos[row["video_id"]], windows.get(sample.key, []), out, force)

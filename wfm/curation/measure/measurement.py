@@ -44,7 +44,7 @@ class Limit:
     "What the option means, where it is made from this row; the measurement's own words if empty."
     evidence: str | None = None
     "What the page says of a refused clip, such as ``{:.0%} of frames black``. None: its name and value. Empty: nothing."
-    of: Callable[[Any], float] | None = None
+    of: Callable[[Any], float | None] | None = None
     "What is held against the option, from the whole row of the table; None: the measurement itself."
     place: int = LAST
     "Filters go by it: the first that refuses a clip names the reason."
@@ -83,6 +83,8 @@ class Measurement:
     "Whether it lies between 0 and 1, and so do limits on it."
     null: bool = True
     "Whether it may be missing: of the columns that the first tables of measures did not have, older tables hold none."
+    time: bool = False
+    "Whether it takes time to see: then it is null for a still image, and limits on it say nothing of one."
     asked: str = ""
     "The option of score_clips that it needs beside measures=true, such as ``nsfw=true``."
     watch: "Callable[[Any], Consumer] | None" = None

@@ -25,6 +25,7 @@ from wfm.curation.rows import vectors
 from wfm.curation.search.search_index import FORMAT, IndexConfig, Piece, SearchIndex, open_or_build
 from wfm.curation.select.kept_clips import KeptClips, Sentences, encoded
 from wfm.data.exclusions import Exclusions, read_exclusions
+from wfm.data.signatures import image_member
 from wfm.errors import DataError, InputError
 
 if TYPE_CHECKING:
@@ -136,10 +137,12 @@ def find_clip(index: SearchIndex, clip_id: str) -> int:
 
 
 def clip_bytes(dataset: "Artifact", hit: Hit) -> bytes:
-    """The mp4 of a hit, out of its shard. Raises DataError when the shard holds other bytes than the table promised."""
+    """The mp4 of a hit, or its image, out of its shard. Raises DataError when the shard holds other bytes than the table
+    promised."""
     from wfm.data.shards import read_sample
 
-    video = read_sample(dataset.fetch(hit.shard), hit.clip_id).members["mp4"]
+    members = read_sample(dataset.fetch(hit.shard), hit.clip_id).members
+    video = members[image_member(members) or "mp4"]
     if hashlib.sha256(video).hexdigest() != hit.clip_sha256:
         raise DataError(f"{hit.shard}: clip {hit.clip_id!r} has other bytes than the clips table says")
     return video

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from wfm.artifacts.atomic import require_free, write_new
 from wfm.curation.search.search import Hit
+from wfm.data.signatures import image_format
 
 MOST_BYTES = 64 * 2**20
 """Bytes of video in one page; hits beyond are shown without their picture, and counted."""
@@ -28,7 +29,7 @@ h1 { font-size: 1.45rem; margin: 0; overflow-wrap: anywhere; }
 ol { list-style: none; margin: 0; padding: 0; display: grid; gap: 16px;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 260px), 1fr)); }
 li { background: var(--card); border: 1px solid var(--line); border-radius: 10px; overflow: hidden; }
-video, .absent { display: block; width: 100%; aspect-ratio: 4 / 3; object-fit: contain; background: #000; }
+video, img, .absent { display: block; width: 100%; aspect-ratio: 4 / 3; object-fit: contain; background: #000; }
 .absent { color: #ccc; padding: 16px; }
 .words { padding: 12px 14px 14px; }
 .words p { margin: 0 0 8px; overflow-wrap: anywhere; }
@@ -49,7 +50,8 @@ def write_page(
 ) -> int:
     """Write the page whole or not at all; returns how many hits had no room for their video.
 
-    fetch: the mp4 bytes of a hit. ``most``: bytes of video in the page. Raises InputError where a file is and ``force`` is not.
+    fetch: the bytes of a hit's mp4 or image. ``most``: bytes of them in the page. Raises InputError where a file is and
+    ``force`` is not.
     """
     require_free(path, force=force)
     cards, used, left_out = [], 0, 0
@@ -77,12 +79,17 @@ def write_page(
 
 def _card(rank: int, hit: Hit, video: bytes) -> str:
     data = base64.b64encode(video).decode()
+    image = {"jpg": "jpeg"}.get(found := image_format(video), found)
     shown = (
-        f"<video controls loop muted playsinline preload='auto' src='data:video/mp4;base64,{data}'></video>"
+        f"<img alt='' src='data:image/{image};base64,{data}'>"
+        if image
+        else f"<video controls loop muted playsinline preload='auto' src='data:video/mp4;base64,{data}'></video>"
         if video
         else "<div class='absent'>no room for this video</div>"
     )
     size = f"{hit.end_seconds - hit.start_seconds:.1f} s, {hit.width}x{hit.height}, {hit.fps:.3g} fps, {hit.split}"
+    if not hit.fps:
+        size = f"still image, {hit.width}x{hit.height}, {hit.split}"
     source = (
         hit.source.rpartition("/")[2] if hit.source.startswith("wfm://") else hit.source
     )  # a key says nothing to people

@@ -81,6 +81,8 @@ class MeasuredRule:
     column: str
     limit: float | str
     refuses: Question
+    time: bool = False
+    "Whether the column takes time to see, so that the limit is none of a still image's."
 
 
 def limited(option: str) -> Measurement:
@@ -99,7 +101,7 @@ def measured_rules(given: MeasuredLimits) -> list[MeasuredRule]:
             f"select_clips.measured.drop_video_types = {unknown[0]!r}: choices are {', '.join(TYPES)}; give a list of these"
         )
     rules = [
-        MeasuredRule(limit.reason, row.name, value, _beyond(row, limit, value))
+        MeasuredRule(limit.reason, row.name, value, _beyond(row, limit, value), row.time)
         for row, limit in limits("measures")
         if (value := getattr(given, limit.ours)) is not None
     ]
@@ -108,7 +110,7 @@ def measured_rules(given: MeasuredLimits) -> list[MeasuredRule]:
             MeasuredRule("ocr_corner", "ocr_corner", "drop_ocr_corner", lambda row: bool(_value(row, "ocr_corner")))
         )
     rules += [
-        MeasuredRule(f"type_{name}", "video_type", "drop_video_types", _is_type(name))
+        MeasuredRule(f"type_{name}", "video_type", "drop_video_types", _is_type(name), time=True)
         for name in TYPES
         if name in given.drop_video_types
     ]
@@ -117,8 +119,12 @@ def measured_rules(given: MeasuredLimits) -> list[MeasuredRule]:
 
 def _beyond(row: Measurement, limit: Limit, value: float) -> Question:
     """Whether a limit refuses."""
-    judged = limit.of or (lambda measures: _value(measures, row.name))
-    return lambda measures: judged(measures) > value if limit.above else judged(measures) < value
+
+    def refuses(measures: Measures) -> bool:
+        judged = _value(measures, row.name) if limit.of is None else limit.of(measures)
+        return judged is not None and (judged > value if limit.above else judged < value)
+
+    return refuses
 
 
 def _is_type(name: str) -> Question:

@@ -101,14 +101,15 @@ class Judged:
 
 @dataclasses.dataclass
 class TooShort:
-    """Refuses a clip that has fewer frames than a window."""
+    """Refuses a clip that has fewer frames than a window; a still image fills none and is not asked."""
 
     limit: int
     name: str = "too_short"
 
     def reason(self, item: Scored) -> str:
         """The filter's name, or empty to keep the item."""
-        return self.name if item.score is not None and item.clip.num_frames < self.limit else ""
+        asked = item.score is not None and not item.clip.is_image
+        return self.name if asked and item.clip.num_frames < self.limit else ""
 
     def judged(self, item: Scored) -> Judged | None:
         """The number of frames."""
@@ -121,20 +122,21 @@ class Rule:
 
     name: str
     measure: str
-    value: Callable[[Score], float]
+    value: Callable[[Score], float | None]
     limit: float
     above: bool
 
     def reason(self, item: Scored) -> str:
-        """The rule's name, or empty to keep the item."""
-        if item.score is None:
+        """The rule's name, or empty to keep the item: a number that takes time says nothing of a still image."""
+        value = self.value(item.score) if item.score is not None else None
+        if value is None:
             return ""
-        value = self.value(item.score)
         return self.name if (value > self.limit if self.above else value < self.limit) else ""
 
     def judged(self, item: Scored) -> Judged | None:
         """The number that it looks at."""
-        return None if item.score is None else Judged(self.measure, self.value(item.score), self.limit)
+        value = self.value(item.score) if item.score is not None else None
+        return None if value is None else Judged(self.measure, value, self.limit)
 
 
 @dataclasses.dataclass
@@ -172,8 +174,8 @@ class MeasuredFilter:
     rule: MeasuredRule
 
     def reason(self, item: Scored) -> str:
-        """The filter's name, or empty to keep the item."""
-        if item.score is None:
+        """The filter's name, or empty to keep the item; a measure that takes time says nothing of a still image."""
+        if item.score is None or (self.rule.time and item.clip.is_image):
             return ""
         if item.measures is None:
             raise DataError(

@@ -166,11 +166,11 @@ def _section(
 
 
 def _histogram(values: np.ndarray, limit: float | None) -> dict[str, Any]:
-    """Bars [pixels] and the line of the threshold in force; no bars where all values are one."""
+    """Bars [pixels] and the line of the threshold in force; no bars where all values are one, to the last bits of a float."""
     low, high = float(values.min()), float(values.max())
     if limit is not None:
         low, high = min(low, limit), max(high, limit)
-    if high == low:
+    if high - low <= 2 * BARS * np.spacing(max(abs(low), abs(high))):
         return {"bars": [], "line": None, "low": low, "high": high}
     counts, _ = np.histogram(values, BARS, (low, high))
     step = WIDTH / BARS
@@ -208,8 +208,10 @@ def _middle_frame(path: Path, seconds: float) -> str:
     from PIL import Image
 
     from wfm.data.decode import VideoError, iter_frames
+    from wfm.data.images import format_of, read_image
 
-    frame = next((picture for picture, _ in iter_frames(path, start_seconds=seconds)), None)
+    still = read_image(path) if format_of(path) else None
+    frame = still if still is not None else next((shown for shown, _ in iter_frames(path, start_seconds=seconds)), None)
     if frame is None:
         raise VideoError(path, "no_frames", f"the clip holds no frame after {seconds:.2f} s")
     image = Image.fromarray(frame)

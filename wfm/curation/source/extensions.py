@@ -1,10 +1,11 @@
-"""Which files of a folder, a bucket or an archive are taken for videos: by their ending, or else by their first bytes."""
+"""Which files of a folder, a bucket or an archive are taken for videos or still images: by their ending, or else by their first
+bytes. What a file is, its bytes say alone, whatever it is called (`ingest`)."""
 
 import os
 import re
 from collections.abc import Callable
 
-from wfm.data.signatures import is_text, is_video
+from wfm.data.signatures import image_format, is_text, is_video
 
 EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".asf", ".flv"),
@@ -15,10 +16,13 @@ EXTENSIONS = (
 """Endings taken for videos when a folder is read, in any case; of other files the first bytes decide. A file that is named
 itself, in a list or a glob, may have any."""
 
+IMAGES = (".jpg", ".jpeg", ".png", ".webp")
+"""Endings taken for still images, likewise."""
+
 NO_VIDEO = {
     *(".txt", ".md", ".json", ".jsonl", ".csv", ".tsv", ".parquet", ".yaml", ".yml", ".xml", ".html", ".log", ".py"),
-    *(".srt", ".vtt", ".pdf", ".npy", ".npz", ".h5", ".hdf5", ".pt", ".safetensors", ".jpg", ".jpeg", ".png", ".webp"),
-    *(".bmp", ".tif", ".tiff", ".heic", ".avif", ".wav", ".mp3", ".flac", ".aac", ".m4a", ".opus", ".db", ".ini"),
+    *(".srt", ".vtt", ".pdf", ".npy", ".npz", ".h5", ".hdf5", ".pt", ".safetensors", ".bmp"),
+    *(".tif", ".tiff", ".heic", ".avif", ".wav", ".mp3", ".flac", ".aac", ".m4a", ".opus", ".db", ".ini"),
     *(".exe", ".7z", ".rar", ".gz"),
 }
 """Endings of files that are not even looked into: a folder may hold millions of them."""
@@ -27,15 +31,16 @@ _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9_]{0,11}$")
 
 
 def is_wanted(name: str, head: Callable[[], bytes], *, any_ending: bool = True) -> bool:
-    """Whether a file of a folder is taken for a video. ``head`` gives its first bytes and is called only where they decide.
+    """Whether a file of a folder is taken for a video or an image. ``head`` gives its first bytes and is called only where they
+    decide.
 
     Of a file without an ending all is taken but text: probing says what it is. ``any_ending``: look into foreign endings too.
     """
     ending = os.path.splitext(name)[1].lower()
-    if ending in EXTENSIONS or ending in NO_VIDEO:
-        return ending in EXTENSIONS
+    if ending in EXTENSIONS or ending in IMAGES or ending in NO_VIDEO:
+        return ending not in NO_VIDEO
     foreign = _ENDING.search(name) is not None
     if foreign and not any_ending:
         return False
     first = head()
-    return is_video(first) or not (foreign or is_text(first))
+    return is_video(first) or bool(image_format(first)) or not (foreign or is_text(first))

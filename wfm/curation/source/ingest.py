@@ -1,4 +1,4 @@
-"""Files from outside -> one row each: a readable video with its facts, or the reason why not.
+"""Files from outside -> one row each: a readable video or still image with its facts, or the reason why not.
 
 In two rounds of parts. `probe_part` reads one file, so an unchanged file is never read again; `group_part` puts the rows of
 neighbouring video ids together (`parts.prefixes`), where equal bytes meet: one keeps the status ``ok``, the others
@@ -9,7 +9,8 @@ their bytes, not on a path.
 Reason codes: not_a_video, truncated, empty_file, no_video_stream, no_decoder:<codec>, decode_error,
 too_short, too_large, dangling_link, not_a_regular_file, not_found, unreadable, unsafe_name, changed_while_read,
 checksum_mismatch, bad_sidecar, bad_row, contradiction, refused_place, unreachable, duplicate_bytes, purged, poisoned; of
-archives damaged_archive, encrypted, unsupported_compression, unsafe_member, repeated_name, zip_bomb.
+archives damaged_archive, encrypted, unsupported_compression, unsafe_member, repeated_name, zip_bomb; of still images
+not_an_image, animated, too_small, images_off.
 """
 
 import dataclasses
@@ -23,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from wfm.config import Config, how
+from wfm.config import Config, added, how
 from wfm.curation.poison import probe_seconds, watch
+from wfm.curation.source.extensions import IMAGES
 from wfm.curation.source.listing_rows import RIGHTS
 from wfm.curation.source.source_files import Listing, SourceFile
 from wfm.curation.step import Skip, reason_code
@@ -33,6 +35,7 @@ from wfm.data.archive_index import Limits
 from wfm.data.local import DamagedSource
 from wfm.data.places import RefusedPlace, is_web
 from wfm.data.remote import NotThere, problem_of_error
+from wfm.data.signatures import HEAD_BYTES, is_video
 from wfm.data.source import fetch_source, problem_of_source, stated_digest
 from wfm.errors import InputError, TryAgain
 from wfm.parts.part import PartLike
@@ -56,6 +59,8 @@ class IngestConfig(Config):
     this address. Web addresses outside the open internet are refused unless WFM_SOURCE_ADDRESSES opens their networks."""
     limit: int = how(0, ge=0)
     """Take only the first so many files, in order of source; 0: all. What is taken enters the key, as if there were no more."""
+    images: bool = added(True)
+    "Whether still images (jpg, png, webp) are taken too; false: files with such endings are left aside, others refused."
     minimum_frames: int = pydantic.Field(4, ge=1)
     "Fewest frames a video must hold."
     maximum_pixels: int = pydantic.Field(2**26, ge=1, lt=2**63)
@@ -240,6 +245,9 @@ def examine(file: SourceFile, store: "Store", config: IngestConfig) -> tuple[Vid
         reason = skip.reason
     if reason:
         return _failed(row, reason), Sidecars()
+    if row.is_image and file.actions:  # beside a video of the same name, perhaps
+        file = dataclasses.replace(file, actions="")
+        row = dataclasses.replace(row, notes=_joined(row.notes, "actions beside it are not taken: it has no time"))
     try:
         sidecars = read_sidecars(file, store)
     except (InputError, OSError) as error:
@@ -293,8 +301,13 @@ def _read(file: SourceFile, store: "Store") -> tuple[Path, str]:
 def _with_facts(row: Video, path: Path, config: IngestConfig) -> tuple[Video, str]:
     """(the row with what the file holds, reason or "")."""
     from wfm.data.decode import VideoError
+    from wfm.data.images import format_of
     from wfm.data.probe import probe
 
+    if format_of(path):
+        return _with_image_facts(row, path, config)
+    if row.name.lower().endswith(IMAGES) and (head := _head(path)) and not is_video(head):
+        return row, f"not_an_image: its first bytes are those of no {', '.join(IMAGES)}, and of no video"
     try:
         facts = probe(path, maximum_pixels=config.maximum_pixels)
     except VideoError as error:
@@ -317,6 +330,43 @@ def _with_facts(row: Video, path: Path, config: IngestConfig) -> tuple[Video, st
     if facts.num_frames < config.minimum_frames:
         return row, f"too_short: {facts.num_frames} frames, at least {config.minimum_frames} are asked"
     return row, ""
+
+
+def _with_image_facts(row: Video, path: Path, config: IngestConfig) -> tuple[Video, str]:
+    """The same of a still image, every pixel of which is decoded."""
+    from wfm.data.decode import VideoError
+    from wfm.data.images import decode, facts_of, open_image
+
+    if not config.images:
+        return row, "images_off: it is a still image, and ingest_videos.images is false"
+    try:
+        with open_image(path, maximum_pixels=config.maximum_pixels) as image:
+            decode(image)
+            facts = facts_of(image)
+    except VideoError as error:
+        return row, error.reason
+    notes = f"written anew: {', '.join(facts.changes)}" if facts.changes else ""
+    row = dataclasses.replace(
+        row,
+        size_bytes=path.stat().st_size,
+        width=facts.width,
+        height=facts.height,
+        rotation_degrees=facts.turn.degrees,
+        num_frames=1,
+        codec={"jpg": "mjpeg"}.get(facts.format, facts.format),
+        pixel_format=facts.pixel_format,
+        notes=notes,
+    )
+    return row, ""
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
 
 
 def _purged(store: "Store", video_id: str) -> str:

@@ -12,11 +12,11 @@ inside archives: `listing_archive`. Here they meet, and lists of names, whose ro
 import dataclasses
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from wfm.curation.source.extensions import EXTENSIONS
+from wfm.curation.source.extensions import EXTENSIONS, IMAGES
 from wfm.curation.source.listing_archive import expand
 from wfm.curation.source.listing_local import list_folder, listed_file, local_file, read_local_list
 from wfm.curation.source.listing_remote import list_remote, read_remote_list, remote_files
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 _LIMITS = Limits()
 
 
-def list_source(url: str, store: "Store | None" = None, limits: Limits = _LIMITS) -> Listing:
-    """Every file that ``url`` names; ``limits`` are those of archives.
+def list_source(
+    url: str, store: "Store | None" = None, limits: Limits = _LIMITS, *, leave_aside: Collection[str] = ()
+) -> Listing:
+    """Every file that ``url`` names; ``limits`` are those of archives. Files with endings of ``leave_aside`` are not listed.
 
     Raises `InputError` for a place that is missing, empty or refused, naming it.
     """
@@ -51,7 +53,7 @@ def list_source(url: str, store: "Store | None" = None, limits: Limits = _LIMITS
         found = list_remote(url, store) if rows is None else list_names(rows, url.rpartition("/")[0], url, store)
     else:
         found = _list_local(os.path.abspath(os.path.expanduser(url)))
-    found = expand(found, store, limits)
+    found = expand(found, store, limits).without_endings(leave_aside)
     files: dict[str, SourceFile] = {}
     for file in found.files:  # a list may name a file twice
         known = files.setdefault(file.source, file)
@@ -61,10 +63,11 @@ def list_source(url: str, store: "Store | None" = None, limits: Limits = _LIMITS
     aside = ", ".join(f"{count} {kind}" for kind, count in sorted(found.aside.items()))
     if not files:
         raise InputError(
-            f"no video files in {url!r} ({aside or 'nothing else in it'}); looked for {' '.join((*EXTENSIONS, *ENDINGS))}"
+            f"no video files in {url!r} ({aside or 'nothing else in it'}); looked for "
+            f"{' '.join(ending for ending in (*EXTENSIONS, *IMAGES, *ENDINGS) if ending not in leave_aside)}"
         )
     if aside:
-        get_logger(__name__).info("%s: %d videos; left aside: %s", url, len(files), aside)
+        get_logger(__name__).info("%s: %d files; left aside: %s", url, len(files), aside)
     return Listing(tuple(files[source] for source in sorted(files)), dict(sorted(found.aside.items())))
 
 

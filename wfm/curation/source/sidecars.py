@@ -170,8 +170,11 @@ def cut_actions(table: "pa.Table", start_seconds: float, end_seconds: float, fra
 
 
 def overlapping_shot(attributes: dict[str, Any], start_seconds: float, end_seconds: float) -> str:
-    """JSON of the shot that the clip shows most of, with the share of the clip it covers; "" when it shows none."""
+    """JSON of the shot that the clip shows most of, with the share of the clip it covers; "" when it shows none. Of an empty
+    span, as a still image's is, the first shot of that moment."""
     best, share = None, 0.0
+    if end_seconds <= start_seconds:
+        end_seconds = start_seconds + 1e-6
     for shot in attributes.get("shots", []):
         seconds = min(end_seconds, float(shot["end_seconds"])) - max(start_seconds, float(shot["start_seconds"]))
         if seconds / (end_seconds - start_seconds) > share:

@@ -6,7 +6,7 @@ Sidecars are found by stem: ``x.actions.parquet`` and ``x.attributes.json`` besi
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 SIDECARS = (("actions", ".actions.parquet", ".parquet"), ("attributes", ".attributes.json", ".json"))
@@ -54,6 +54,13 @@ class Listing:
 
     files: tuple[SourceFile, ...]
     aside: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def without_endings(self, endings: Collection[str]) -> "Listing":
+        """Without the files that are called so, which are counted as left aside."""
+        kept = tuple(file for file in self.files if os.path.splitext(file.name)[1].lower() not in endings)
+        left = len(self.files) - len(kept)
+        aside = {**self.aside, "other_ending": self.aside.get("other_ending", 0) + left} if left else self.aside
+        return Listing(kept, aside)
 
     def first(self, limit: int) -> "Listing":
         """At most so many files; 0: all."""

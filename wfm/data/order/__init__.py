@@ -2,7 +2,11 @@
 
 Read in this order:
 
-    steps     `Order`: lanes of sources -> global steps of packs, each rank's share, and the state to go on from
+    lanes     lanes of sources side by side: which has step k, the state to go on from, and what a loader asks of any order
+    steps     `Order`: global steps of packs under a token budget, and each rank's share
+    batches   `BatchOrder`, the other mode: global steps of samples of one shape; `one_shape` where there is but one
+    phases    orders one after the other: `Phases`
+    packs     what either is made of: samples by source and row, with their seeds
     sources   samples as lengths, keys, weights; what becomes of one that no pack can hold, by a rule and counted
     draws     draw n of stream v as a pure function: V virtual streams, each with its own shuffle for every epoch
     blending  which of several sources has draw n, at exact rates; which lane has step n
@@ -20,7 +24,14 @@ weighted sample's are within one of its weight at the end of any epoch; a sample
 after it came, at the latest.
 """
 
+from wfm.data.order.batches import Batching, BatchOrder, BatchStep, one_shape
+from wfm.data.order.lanes import AnyOrder, AnyStep, Lane
+from wfm.data.order.packs import Pack
+from wfm.data.order.phases import Phase, Phases
 from wfm.data.order.sources import Source, sample_keys
-from wfm.data.order.steps import Lane, Order, Pack, Packing, Step
+from wfm.data.order.steps import Order, Packing, Step
 
-__all__ = ["Lane", "Order", "Pack", "Packing", "Source", "Step", "sample_keys"]
+__all__ = [
+    "AnyOrder", "AnyStep", "BatchOrder", "BatchStep", "Batching", "Lane", "Order", "Pack", "Packing", "Phase", "Phases",
+    "Source", "Step", "one_shape", "sample_keys",
+]  # fmt: skip

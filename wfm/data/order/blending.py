@@ -40,6 +40,13 @@ class Blend:
         rounds, place = np.divmod(numbers, self.total)
         return source[place], rounds * np.array(self.rates)[source[place]] + before[place]
 
+    def draw(self, number: int) -> tuple[int, int]:
+        """As `draws`, of one."""
+        source, before = self._period
+        rounds, place = divmod(number, self.total)
+        index = int(source[place])
+        return index, rounds * self.rates[index] + int(before[place])
+
     def count(self, number: int) -> tuple[int, ...]:
         """How often each source was drawn in the first `number` draws."""
         rounds, place = divmod(number, self.total)

@@ -91,7 +91,7 @@ class _Weighted:
         ends = np.cumsum((count - np.arange(streams) + streams - 1) // streams)
         self._firsts, self._lasts = np.append(0, ends[:-1]), ends
         self._weights = held.weights[self._order]
-        chances = hash64(key, source.keys[held.rows], held.starts) >> np.uint64(64 - SHIFT)
+        chances = hash64(key, held.keys, held.starts) >> np.uint64(64 - SHIFT)
         self._chances = chances[self._order]
         self._means = np.add.reduceat(self._weights.astype(np.float64), self._firsts) / 2.0**SHIFT
         if (short := np.flatnonzero(self._means < 1 - 1e-6)).size:

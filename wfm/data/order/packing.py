@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-Draw = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+Draw = Annotated[int, Field(strict=True, ge=0, lt=2**48)]
 """The number of a draw in its stream."""
 Members = tuple[Draw, ...]
 """A pack, by its draws, ascending."""

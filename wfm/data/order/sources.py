@@ -3,19 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
-from typing import Literal, get_args
+from hashlib import blake2b, sha256
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
-from wfm.data.seeds import mix
 from wfm.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from wfm.data.samples import Samples
 
 Oversize = Literal["refuse", "leave_out", "cut", "split"]
 """A sample above the budget: an error before the first step; never drawn; its first frames that fit; or all of its frames,
 in as few pieces as hold them, of lengths that differ by one frame at most, each drawn as a sample is."""
 SHIFT = 32
 """Weights are whole numbers of 2**-32: sums of them are exact, in any order and on any machine."""
+LARGEST_BITS = 21
+"""Frames, height and width are below 2**LARGEST_BITS each: together they are one whole number."""
 REPEAT_BITS = 20
 """Weights are below 2**REPEAT_BITS, and so are the repeats of a sample in an epoch."""
 _SHOWN = 4
@@ -23,7 +27,8 @@ _SHOWN = 4
 
 def sample_keys(sample_ids: Sequence[str]) -> np.ndarray:
     """uint64: what samples are known by in the order, of their ids alone."""
-    return np.array([mix("sample", sample_id) for sample_id in sample_ids], np.uint64)
+    digests = b"".join([blake2b(f"sample\x1f{each}".encode(), digest_size=8).digest() for each in sample_ids])
+    return np.frombuffer(digests, ">u8").astype(np.uint64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,24 +49,41 @@ class Source:
     "float [N]: how often a sample is drawn in an epoch, in the mean; None: each once."
     frames: np.ndarray | None = None
     "int64 [N]: tokens of one latent frame, between which a sample may be cut; None: anywhere."
+    shapes: np.ndarray | None = None
+    "int64 [N, 3]: frames, height, width, whose product the lengths are; None: of no interest to packs, wanted by buckets."
+    rows: np.ndarray | None = None
+    "int64 [N]: rows of the samples that these are, where they are not all of them; None: 0 to N - 1."
 
     def __post_init__(self) -> None:
         count = len(self.lengths)
         if not count:
             raise DataError(f"source {self.name!r} has no samples: there is nothing to train on")
-        for name, values in {"keys": self.keys, "weights": self.weights, "frames": self.frames}.items():
+        held = {"keys": self.keys, "weights": self.weights, "frames": self.frames}
+        for name, values in (held | {"shapes": self.shapes, "rows": self.rows}).items():
             if values is not None and len(values) != count:
                 raise DataError(f"source {self.name!r}: {len(values)} {name} for {count} lengths")
         for name, values in {"lengths": self.lengths, "frames": self.frames}.items():
             if values is not None and values.dtype.kind not in "iu":
                 raise DataError(f"source {self.name!r}: {name} are {values.dtype}, whole numbers of tokens are wanted")
-        if len(np.unique(self.keys)) < count:
+        in_order = np.sort(self.keys)
+        if (in_order[1:] == in_order[:-1]).any():
             raise DataError(f"source {self.name!r}: two of its samples have the same key: each wants an id of its own")
         self._refuse(self.lengths < 1, "lengths", self.lengths, "a sample has 1 token or more")
         if self.frames is not None:
             self._refuse(self.frames < 1, "frames", self.frames, "a frame has 1 token or more")
             torn = self.lengths % self.frames != 0
             self._refuse(torn, "lengths", self.lengths, "it is no multiple of the tokens of a frame")
+        if self.shapes is not None:
+            torn = (
+                (self.shapes.prod(1) != self.lengths)
+                | (self.shapes < 1).any(1)
+                | (self.shapes >= 2**LARGEST_BITS).any(1)
+            )
+            self._refuse(
+                torn, "shapes", self.shapes, "frames, height and width are 1 or more, and their product the length"
+            )
+        if self.rows is not None:
+            self._refuse(np.diff(self.rows, prepend=-1) < 1, "rows", self.rows, "rows ascend from 0")
         if self.weights is not None:
             held = np.isfinite(self.weights) & (self.weights >= 0) & (self.weights <= 2**REPEAT_BITS - 1)
             self._refuse(~held, "weights", self.weights, f"a weight is at least 0 and at most {2**REPEAT_BITS - 1}")
@@ -79,11 +101,39 @@ class Source:
     def sha256(self) -> str:
         """Of all that the order reads of it."""
         digest = sha256(f"{self.name}\x1f{self.rate}".encode())
-        for values in (self.lengths, self.keys, self.weights, self.frames):
+        more = (values for values in (self.shapes, self.rows) if values is not None)
+        for values in (self.lengths, self.keys, self.weights, self.frames, *more):
             digest.update(
                 b"-" if values is None else values.astype("<f8" if values.dtype.kind == "f" else "<u8").tobytes()
             )
         return digest.hexdigest()
+
+    @classmethod
+    def of(
+        cls, name: str, samples: "Samples", rate: int = 1, weights: Sequence[float] | np.ndarray | None = None
+    ) -> "Source":
+        """All of `samples`, cut between frames where one has to be."""
+        shapes = np.asarray(samples.shapes, np.int64).reshape(-1, 3)
+        held = None if weights is None else np.asarray(weights, np.float64)
+        return cls(name, shapes.prod(1), sample_keys(samples.ids), rate, held, shapes[:, 1] * shapes[:, 2], shapes)
+
+    def only(self, chosen: np.ndarray) -> "Source":
+        """The samples where `chosen`, bool [N], holds; they keep their rows and keys, and all that is random of them."""
+
+        def part(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[chosen]
+
+        rows = np.arange(len(self.lengths)) if self.rows is None else self.rows
+        return Source(
+            self.name,
+            self.lengths[chosen],
+            self.keys[chosen],
+            self.rate,
+            part(self.weights),
+            part(self.frames),
+            part(self.shapes),
+            rows[chosen],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +141,12 @@ class Pieces:
     """What of a source is drawn: a whole sample, or a part of one, under the budget. Arrays of int64 [M]."""
 
     rows: np.ndarray
+    keys: np.ndarray
+    "uint64 [M]: of the samples that they are of."
     starts: np.ndarray
     lengths: np.ndarray
+    shapes: np.ndarray | None
+    "int64 [M, 3]: those of the pieces."
     weights: np.ndarray | None
     "uint64 [M], in units of 2**-`SHIFT`."
     oversized: int
@@ -109,8 +163,8 @@ def pieces_of(source: Source, budget: int, rule: Oversize) -> Pieces:
     """
     if rule not in get_args(Oversize):
         raise ConfigError(f"oversize: {rule!r} is none of {', '.join(get_args(Oversize))}")
-    lengths = source.lengths.astype(np.int64)
-    frames = np.ones_like(lengths) if source.frames is None else source.frames.astype(np.int64)
+    lengths = source.lengths.astype(np.int64, copy=False)
+    frames = np.ones_like(lengths) if source.frames is None else source.frames.astype(np.int64, copy=False)
     over = lengths > budget
     refused = over if rule == "refuse" else over & (frames > budget) if rule != "leave_out" else np.zeros_like(over)
     if refused.any():
@@ -121,6 +175,11 @@ def pieces_of(source: Source, budget: int, rule: Oversize) -> Pieces:
             f"source {source.name!r}: {len(rows)} samples do not fit a pack, {what} {budget} tokens: rows (tokens) {shown}; "
             f"raise the budget, or choose another rule for oversize samples ({', '.join(get_args(Oversize))})"
         )
+    weights = None if source.weights is None else np.round(source.weights * 2.0**SHIFT).astype(np.uint64)
+    own = np.arange(len(lengths)) if source.rows is None else source.rows
+    shapes = None if source.shapes is None else source.shapes.astype(np.int64, copy=False)
+    if not over.any():
+        return Pieces(own, source.keys, np.zeros_like(lengths), lengths, shapes, weights, 0, 0)
     most = np.maximum(budget // frames, 1)
     whole = lengths // frames
     counts = {"split": -(-whole // most), "leave_out": np.where(over, 0, 1)}.get(rule, np.ones_like(lengths))
@@ -130,6 +189,8 @@ def pieces_of(source: Source, budget: int, rule: Oversize) -> Pieces:
     nth = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     held = np.minimum(whole, most) if rule == "cut" else whole
     firsts, ends = (held[rows] * number // counts[rows] * frames[rows] for number in (nth, nth + 1))
-    weights = None if source.weights is None else np.round(source.weights[rows] * 2.0**SHIFT).astype(np.uint64)
+    if shapes is not None:
+        shapes = np.column_stack([(ends - firsts) // shapes[rows, 1:].prod(1), shapes[rows, 1:]])
     left = int(lengths.sum() - (ends - firsts).sum())
-    return Pieces(rows, firsts, ends - firsts, weights, int(over.sum()), left)
+    weights = None if weights is None else weights[rows]
+    return Pieces(own[rows], source.keys[rows], firsts, ends - firsts, shapes, weights, int(over.sum()), left)

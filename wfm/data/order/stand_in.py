@@ -1,5 +1,7 @@
 """Which sample takes the place of one that cannot be read: by rule, so that every rank and every restart finds the same."""
 
+from functools import cached_property
+
 import numpy as np
 
 from wfm.data.order.hashing import below, hash64
@@ -15,9 +17,16 @@ class StandIns:
 
     def __init__(self, name: str, pieces: Pieces) -> None:
         self._name, self._pieces = name, pieces
+
+    @cached_property
+    def _by_length(self) -> np.ndarray:
+        pieces = self._pieces
         drawn = np.arange(len(pieces.rows)) if pieces.weights is None else np.flatnonzero(pieces.weights)
-        self._by_length = drawn[np.argsort(pieces.lengths[drawn], kind="stable")]
-        self._lengths = pieces.lengths[self._by_length]
+        return drawn[np.argsort(pieces.lengths[drawn], kind="stable")]
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        return self._pieces.lengths[self._by_length]
 
     def find(self, row: int, length: int, seed: int, attempt: int) -> tuple[int, int]:
         """The piece for `attempt` (0, 1, ...) to replace a sample of `row` and `length` that has `seed`, and its own seed.

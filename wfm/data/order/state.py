@@ -1,7 +1,7 @@
 """The record of where an order stands: JSON, checked when it is read."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from wfm.artifacts.schema import Count, Integer, Key, Short, fit
 from wfm.data.order.packing import StreamRecord
@@ -40,22 +40,39 @@ def restore(values: Any, order: str, where: str = "the state of the data order")
 
     Raises DataError for what is no such record, ConfigError for that of another version or another order.
     """
+    state = read(OrderState, values, order, where)
+    for lane in state.lanes:
+        for number, stream in enumerate(lane.streams):
+            if fault := _fault(stream):
+                raise DataError(f"{where} is damaged: lane {lane.name!r}, stream {number}: {fault}")
+    return state
+
+
+class Ours(Protocol):
+    """A state that says what it belongs to."""
+
+    @property
+    def order(self) -> str:
+        """The order's sha256."""
+
+
+OursT = TypeVar("OursT", bound=Ours)
+
+
+def read(kind: type[OursT], values: Any, order: str, where: str) -> OursT:
+    """JSON values as a state of `kind`. Raises as `restore`."""
     version = values.get("schema_version") if isinstance(values, dict) else None
     if version != VERSION:
         raise ConfigError(
             f"{where} has version {version!r}, this wfm has {VERSION}: it would go on with other samples; start the run anew, "
             "or go on with the wfm that it began with"
         )
-    state = fit(OrderState, values, where)
+    state = fit(kind, values, where)
     if state.order != order:
         raise ConfigError(
             f"{where} is of the order {state.order[:12]}, and this run's is {order[:12]}: samples, lengths, weights, rates, "
             "seed or packing have changed, and it would repeat or lose samples; start a new run, or restore what has changed"
         )
-    for lane in state.lanes:
-        for number, stream in enumerate(lane.streams):
-            if fault := _fault(stream):
-                raise DataError(f"{where} is damaged: lane {lane.name!r}, stream {number}: {fault}")
     return state
 
 

@@ -1,23 +1,21 @@
-"""The order itself: global step k as a pure function of what is ordered, planned a window at a time."""
+"""Steps of packs: global step k as a pure function of what is ordered, planned a window at a time."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from hashlib import sha256
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from wfm.data.order.balance import arrange, cost_of, share_out
-from wfm.data.order.blending import Blend
 from wfm.data.order.draws import Draws
-from wfm.data.order.hashing import hash64
+from wfm.data.order.lanes import Lane, Lanes
 from wfm.data.order.packing import Packer, StreamRecord
-from wfm.data.order.sources import Oversize, Pieces, Source, pieces_of
+from wfm.data.order.packs import Pack, digest_of, of_pieces, replaced, table_of
+from wfm.data.order.sources import Oversize, pieces_of
 from wfm.data.order.stand_in import StandIns
-from wfm.data.order.state import VERSION, LaneRecord, OrderState, restore, save
+from wfm.data.order.state import LaneRecord
 from wfm.data.seeds import mix
-from wfm.errors import ConfigError, DataError
+from wfm.errors import ConfigError
 
 _MOST_AHEAD = 1024
 """Draws of a stream that are looked at together."""
@@ -56,60 +54,6 @@ class Packing:
 
 
 @dataclass(frozen=True, eq=False)
-class Lane:
-    """Sources that share packs. Images in a lane beside video's make steps of images and steps of video; in the same lane they
-    make packs of both."""
-
-    name: str
-    sources: Sequence[Source]
-    rate: int = 1
-    "Of all steps, rate / (sum of the rates of the lanes) are of this lane, spread evenly."
-
-
-@dataclass(frozen=True, eq=False)
-class Pack:
-    """Samples that are trained on as one sequence."""
-
-    table: np.ndarray
-    "int64 [6, n]: what the properties below name, a row each."
-
-    @property
-    def sources(self) -> np.ndarray:
-        """Index of the lane's source."""
-        return self.table[0]
-
-    @property
-    def rows(self) -> np.ndarray:
-        """Row of the sample in its source."""
-        return self.table[1]
-
-    @property
-    def starts(self) -> np.ndarray:
-        """First token of the sample that is in the pack: 0 unless the sample was above the budget and split."""
-        return self.table[2]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens from there on."""
-        return self.table[3]
-
-    @property
-    def epochs(self) -> np.ndarray:
-        """Of the source, in the stream that the sample is from."""
-        return self.table[4]
-
-    @property
-    def seeds(self) -> np.ndarray:
-        """63 bits each: of the noise, crop and dropout of (seed, sample, part of it, epoch, repeat)."""
-        return self.table[5]
-
-    @property
-    def tokens(self) -> int:
-        """Of all its samples."""
-        return int(self.lengths.sum())
-
-
-@dataclass(frozen=True, eq=False)
 class Step:
     """A global batch."""
 
@@ -126,10 +70,7 @@ class Step:
     @property
     def sha256(self) -> str:
         """Of all that is in it, in its order."""
-        digest = sha256(f"{self.number}\x1f{self.lane}".encode())
-        for pack in self.packs:
-            digest.update(pack.table.astype("<i8").tobytes())
-        return digest.hexdigest()
+        return digest_of(self.number, self.lane, self.packs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,32 +82,45 @@ class _Window:
     steps: np.ndarray
 
 
-class _Planned:
-    """The order of one lane, without regard to those beside it."""
+class _Packed:
+    """A lane of packs."""
 
     def __init__(self, lane: Lane, how: Packing, seed: int) -> None:
-        if len({source.name for source in lane.sources}) != len(lane.sources) or not lane.sources:
-            raise ConfigError(
-                f"lane {lane.name!r}: sources {[s.name for s in lane.sources]}: each wants a name of its own"
-            )
-        self.name, self.how = lane.name, how
+        self.name, self.how, self.window = lane.name, how, how.window
         self.pieces = [pieces_of(source, how.budget, how.oversize) for source in lane.sources]
-        self._keys = [source.keys[held.rows] for source, held in zip(lane.sources, self.pieces, strict=True)]
         self._key, self._seed = mix(seed, "window", lane.name), mix(seed, "sample")
         tokens = sum(int(held.lengths.sum()) for held in self.pieces)
         self._in_a_pack = how.budget * sum(len(held.lengths) for held in self.pieces) / tokens
         self._draws = Draws(lane.sources, self.pieces, how.streams, mix(seed, "lane", lane.name))
-        self.stand_ins = [StandIns(source.name, held) for source, held in zip(lane.sources, self.pieces, strict=True)]
-        self._window: _Window | None = None
+        self._stand_ins = [StandIns(source.name, held) for source, held in zip(lane.sources, self.pieces, strict=True)]
+        self._known: _Window | None = None
 
     def start(self) -> LaneRecord:
         return LaneRecord(self.name, (StreamRecord(),) * self.how.streams)
 
-    def window(self, number: int, before: LaneRecord) -> _Window:
-        """Window `number`, from the record at its start."""
-        if self._window is None or (self._window.before is not before and self._window.before != before):
-            self._window = self._plan(number, before)
-        return self._window
+    def step(self, number: int, nth: int, before: LaneRecord) -> tuple[Step, LaneRecord]:
+        """As of `Planned`."""
+        window, place = divmod(nth, self.window)
+        known = self._known
+        if known is None or (known.before is not before and known.before != before):
+            known = self._known = self._plan(window, before)
+        chosen = known.steps[place]
+        return Step(number, self.name, tuple(known.packs[pack] for pack in chosen), known.costs[chosen]), known.after
+
+    def fault(self, record: LaneRecord) -> str | None:
+        """As of `Planned`."""
+        if len(record.streams) != self.how.streams:
+            return f" has {len(record.streams)} streams, not {self.how.streams}"
+        for number, packer in enumerate(self.packers(record)):
+            if not packer.fits():
+                return f", stream {number}: packs that this order never leaves open"
+        return None
+
+    def replace(self, pack: Pack, place: int, attempt: int) -> Pack:
+        """By one of the same source that is not longer."""
+        source, row, _, length, epoch, seed = pack.table[:, place].tolist()
+        piece, own_seed = self._stand_ins[source].find(row, length, seed, attempt)
+        return replaced(pack, place, self.pieces[source], source, piece, epoch, own_seed)
 
     def _plan(self, number: int, before: LaneRecord) -> _Window:
         how = self.how
@@ -206,120 +160,21 @@ class _Planned:
 
     def _lengths(self, streams: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         drawn = self._draws.at(streams, numbers)
-        return self._of_pieces([held.lengths for held in self.pieces], drawn.sources, drawn.pieces)
+        return of_pieces([held.lengths for held in self.pieces], drawn)
 
     def _table(self, streams: np.ndarray, members: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
         """int64 [6, n], int64 [packs]: the samples of packs, one pack after the other, and how many each has."""
         sizes = np.array([len(pack) for pack in members])
         numbers = np.array([number for pack in members for number in pack], np.int64)
-        drawn = self._draws.at(np.repeat(streams, sizes), numbers)
-        rows, starts, lengths = (
-            self._of_pieces([getattr(held, name) for held in self.pieces], drawn.sources, drawn.pieces)
-            for name in ("rows", "starts", "lengths")
-        )
-        keys = self._of_pieces(self._keys, drawn.sources, drawn.pieces)
-        seeds = (hash64(self._seed, keys, starts, drawn.epochs, drawn.repeats) >> np.uint64(1)).astype(np.int64)
-        return np.stack([drawn.sources, rows, starts, lengths, drawn.epochs, seeds]), sizes
-
-    @staticmethod
-    def _of_pieces(values: list[np.ndarray], sources: np.ndarray, pieces: np.ndarray) -> np.ndarray:
-        if len(values) == 1:
-            return values[0][pieces]
-        found = np.empty(len(pieces), values[0].dtype)
-        for index, mine in enumerate(values):
-            here = sources == index
-            found[here] = mine[pieces[here]]
-        return found
+        return table_of(self.pieces, self._draws.at(np.repeat(streams, sizes), numbers), self._seed), sizes
 
 
-class Order:
-    """The order of a run: the same global steps for any number of ranks and workers, before and after a restart.
+class Order(Lanes[Step]):
+    """Global steps of packs."""
 
-    Plans from lengths alone and keeps no state that counts: `next` takes one and gives one, and what a lane's window was is
-    remembered only so as not to plan it for each of its steps.
-    """
+    bucketed = False
 
     def __init__(self, lanes: Sequence[Lane], how: Packing, seed: int) -> None:
         """Raises ConfigError or DataError for what cannot be ordered, naming lane, source and row."""
-        if len({lane.name for lane in lanes}) != len(lanes) or not lanes:
-            raise ConfigError(
-                f"lanes {[lane.name for lane in lanes]}: there is one or more, and each has a name of its own"
-            )
         self.how = how
-        self._alternation = Blend([lane.rate for lane in lanes])
-        self._lanes = [_Planned(lane, how, seed) for lane in lanes]
-        facts = [f"{VERSION}\x1f{seed}\x1f{how!r}"]
-        for lane in lanes:
-            facts += [f"{lane.name}\x1f{lane.rate}", *(source.sha256 for source in lane.sources)]
-        self.sha256 = sha256("\x1e".join(facts).encode()).hexdigest()
-        "Of all that decides about a step."
-
-    def pieces(self) -> dict[str, list[Pieces]]:
-        """Lane -> what is drawn of each source, with the samples above the budget counted."""
-        return {lane.name: lane.pieces for lane in self._lanes}
-
-    def start(self) -> OrderState:
-        """The state before step 0."""
-        return OrderState(self.sha256, 0, tuple(lane.start() for lane in self._lanes))
-
-    def next(self, state: OrderState) -> tuple[Step, OrderState]:
-        """The step that the state stands before, and the state after it."""
-        index, nth = (int(found[0]) for found in self._alternation.draws(np.array([state.step])))
-        number, place = divmod(nth, self.how.window)
-        lane = self._lanes[index]
-        window = lane.window(number, state.lanes[index])
-        chosen = window.steps[place]
-        step = Step(state.step, lane.name, tuple(window.packs[pack] for pack in chosen), window.costs[chosen])
-        lanes = list(state.lanes)
-        if place + 1 == self.how.window:
-            lanes[index] = window.after
-        return step, replace(state, step=state.step + 1, lanes=tuple(lanes))
-
-    def steps(self, state: OrderState) -> Iterator[tuple[Step, OrderState]]:
-        """Every step from `state` on, each with the state after it; without an end."""
-        while True:
-            step, state = self.next(state)
-            yield step, state
-
-    def replace(self, lane: str, pack: Pack, place: int, attempt: int) -> Pack:
-        """`pack`, of a step of `lane`, with another sample for the one at `place` that cannot be read: of the same source, not
-        longer, and the same for whoever asks. `attempt` counts from 0, for one that cannot be read either.
-
-        Raises DataError where no sample can take its place.
-        """
-        planned = next(known for known in self._lanes if known.name == lane)
-        source, row, _, length, epoch, seed = pack.table[:, place].tolist()
-        held = planned.pieces[source]
-        piece, own_seed = planned.stand_ins[source].find(row, length, seed, attempt)
-        table = pack.table.copy()
-        table[:, place] = source, held.rows[piece], held.starts[piece], held.lengths[piece], epoch, own_seed
-        return Pack(table)
-
-    def save(self, state: OrderState) -> dict[str, Any]:
-        """The state as JSON values."""
-        return save(state)
-
-    def restore(self, values: Any) -> OrderState:
-        """The inverse of `save`. Raises DataError for a record that this order cannot have written, ConfigError for that of
-        another order."""
-        state = restore(values, self.sha256)
-        damaged = "the state of the data order is damaged:"
-        names = [lane.name for lane in self._lanes]
-        if [lane.name for lane in state.lanes] != names:
-            raise DataError(f"{damaged} its lanes are {[lane.name for lane in state.lanes]}, the order's {names}")
-        counts = self._alternation.count(state.step)
-        for lane, record, count in zip(self._lanes, state.lanes, counts, strict=True):
-            if len(record.streams) != self.how.streams:
-                raise DataError(
-                    f"{damaged} lane {lane.name!r} has {len(record.streams)} streams, not {self.how.streams}"
-                )
-            for number, packer in enumerate(lane.packers(record)):
-                if not packer.fits():
-                    raise DataError(
-                        f"{damaged} lane {lane.name!r}, stream {number}: packs that this order never leaves open"
-                    )
-            if (count < self.how.window) != (record == lane.start()):
-                raise DataError(
-                    f"{damaged} step {state.step} is {count} of lane {lane.name!r}, whose streams stand elsewhere"
-                )
-        return state
+        super().__init__(lanes, [_Packed(lane, how, seed) for lane in lanes], f"{seed}\x1f{how!r}")

@@ -22,9 +22,9 @@ class AutoregressiveFitting(Fitting):
     ) -> AutoregressiveConfig:
         """The transformer with everything that follows from the data filled in."""
         if config.autoregressive.extrapolate:
-            require_encoded("autoregressive", data.train.arrays)
+            require_encoded("autoregressive", data.extrapolate_from)
         known = {**known_of(tokenizer, data), "levels": list(tokenizer.levels)}
-        known["text_embed_dim"] = data.train.captions.width if data.train.captions else 0
+        known["text_embed_dim"] = data.text_width
         return AutoregressiveConfig.parse(filled(config.autoregressive, known, "autoregressive"))
 
     def objective(self, config: AutoregressiveTrainingConfig) -> AutoregressiveObjective:

@@ -1,19 +1,22 @@
 """How a denoiser is trained: config settled by the data, statistics and prior in closed form, objective, what is watched."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from wfm.conditions.extrapolation import require_encoded
 from wfm.conditions.past import video_frames
+from wfm.data.passes import batches
 from wfm.data.psnr import psnr
 from wfm.errors import ConfigError
 from wfm.families.diffusion.card import DiffusionTrainingConfig, given_frames
 from wfm.models.diffusion.conditioning import Conditions
 from wfm.models.diffusion.config import DenoiserConfig
 from wfm.models.diffusion.denoiser import Denoiser
+from wfm.models.diffusion.inputs import grid_of
 from wfm.models.diffusion.objective import DenoisingObjective
+from wfm.models.diffusion.prior import PriorFit
 from wfm.models.family import Fitting
 from wfm.models.presence import present_of, tensors_of
 from wfm.models.seeding import seeded_generator
@@ -32,11 +35,11 @@ class DiffusionFitting(Fitting):
     def settle(self, config: DiffusionTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> DenoiserConfig:
         """The denoiser with everything that follows from the data filled in."""
         if config.diffusion.extrapolate:
-            require_encoded("diffusion", data.train.arrays)
+            require_encoded("diffusion", data.extrapolate_from)
             require_given_frames(config, tokenizer, data)
         known = {
             "in_channels": tokenizer.latent_channels,
-            "text_embed_dim": data.train.captions.width if data.train.captions else 0,
+            "text_embed_dim": data.text_width,
             "concat_padding_mask": False,  # windows are resized whole, so nothing in them is padding
         }
         network = filled(config.diffusion.network, known, "diffusion.network")
@@ -52,15 +55,28 @@ class DiffusionFitting(Fitting):
         """Statistics of the latents, and the linear prior."""
         mean = torch.tensor(data.statistics["mean"])
         model.statistics.set(mean, whitened(torch.tensor(data.statistics["std"]), config.whitening))
-        if model.prior is not None:
-            latents = model.normalise(data.train.arrays["latents"])
-            model.prior.fit(latents)
-            if model.prior_extrapolated is not None:
-                model.prior_extrapolated.fit(
-                    latents,
-                    extrapolated=model.normalise(data.train.arrays["extrapolated"]),
-                    given=max(config.denoising.condition_latents),
-                )
+        if model.prior is None:
+            return
+        given = max(config.denoising.condition_latents)
+        prior, weights = PriorFit(model.prior), data.weights()
+        shown = None if model.prior_extrapolated is None else PriorFit(model.prior_extrapolated, given=given)
+        for source, samples in data.train.items():
+            for _, batch in batches(samples, ("latents", "extrapolated")):
+                latents = model.normalise(batch["latents"])
+                prior.add(latents, weight=weights[source])
+                if shown is not None and "extrapolated" in batch:
+                    shown.add(latents, model.normalise(batch["extrapolated"]), weights[source])
+                beat("prior")
+        prior.finish()
+        if shown is not None:
+            shown.finish()
+
+    def require_shapes(
+        self, model: Denoiser, config: DiffusionTrainingConfig, shapes: Sequence[tuple[int, int, int]]
+    ) -> None:
+        """Any that `max_size` allows and patches divide; images are one frame of which nothing is given."""
+        for shape in shapes:
+            grid_of(model.config.network_config, shape)
 
     def tells_rates(self, config: DiffusionTrainingConfig, data: Encoded) -> bool:
         """With rotary positions in seconds, and no actions, which are given as rates."""

@@ -4,16 +4,22 @@ fit_decoder(latents, tokens, tokenizer, levels, config, out=..., scratch=...) ->
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from wfm.data.loader import ArrayDataset, Loader
+from wfm.data.loader.loading import Loader
 from wfm.data.mixture import Mixture
+from wfm.data.passes import batches, tensors_of
 from wfm.data.psnr import psnr
-from wfm.data.seeds import mix
+from wfm.data.samples import Samples
 from wfm.errors import ConfigError, DataError
 from wfm.families.diffusion_decoder.card import DecoderTrainingConfig
 from wfm.models.diffusion_decoder.config import DecoderConfig
@@ -27,9 +33,10 @@ from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat
 from wfm.training.checkpoint import Scratch
 from wfm.training.config import filled
-from wfm.training.encoded import Encoded, read_encoded
+from wfm.training.encoded import LATENTS, Encoded, read_encoded
+from wfm.training.held_out import Batch, held_out, mean_over
 from wfm.training.loop import train
-from wfm.training.order import data_plan, mixture_note
+from wfm.training.order import mixture_note, order_note, order_of, require_buckets
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
@@ -52,73 +59,117 @@ def fit_decoder(
     one's. Rank 0 writes `out/model/` and `out/metrics.jsonl`."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
+    require_buckets(config.training, config.family)
     continuous, discrete = read_encoded(latents), read_encoded(tokens)
-    samples = joined(continuous.train, discrete.train)
-    held = None
-    if continuous.val is not None and discrete.val is not None:
-        held = joined(continuous.val, discrete.val)
-    note = mixture_note(samples.sample_ids, mixture)
+    samples = joined(continuous.train[LATENTS], discrete.train[LATENTS])
+    held = []
+    if continuous.val and discrete.val:
+        held.append(joined(continuous.val[LATENTS], discrete.val[LATENTS]))
+    note = mixture_note(samples.ids, mixture)
     seed_everything(config.training.seed)
     model = build_decoder(config, continuous, samples, levels)
     objective = DecoderObjective(config.objective)
-    result = train(
-        model,
-        objective,
-        Loader(samples, data_plan(samples.sample_ids, config.training, mixture)),
-        config.training,
-        scratch=scratch,
-        stopping=stopping,
-        validate=None if held is None else validation(objective, tokenizer, held, config),
-        run={"config": config.what(), **note},
-        description="decoder",
-        ranks=ranks,
-    )
+    sources = {LATENTS: samples}
+    order = order_of(config.training, sources, mixture)
+    note |= order_note(order, config.training.steps)
+    with Loader(sources, order, config.training.loader) as loader:
+        result = train(
+            model,
+            objective,
+            loader,
+            config.training,
+            scratch=scratch,
+            stopping=stopping,
+            validate=validation(objective, tokenizer, held, config) if held else None,
+            run={"config": config.what(), **note},
+            description="decoder",
+            ranks=ranks,
+        )
     if ranks.leads:
         save_model(model, model.decoder_config, out / "model", extra={"validation": result.final})
         shutil.copyfile(result.curve, out / "metrics.jsonl")
     return {
         "samples": len(samples),
-        "left_out": len(continuous.train) + len(discrete.train) - 2 * len(samples),
+        "left_out": len(continuous.train[LATENTS].ids) + len(discrete.train[LATENTS].ids) - 2 * len(samples),
         "parameters": count_parameters(model),
-        "steps": result.steps,
-        "resumed_from": result.resumed_from,
-        "samples_per_second": result.samples_per_second,
-        "validation": result.final,
+        **result.told(),
         **note,
     }
 
 
-def joined(latents: ArrayDataset, tokens: ArrayDataset) -> ArrayDataset:
+@dataclass(frozen=True)
+class PairedSamples:
+    """Samples that stand in both of two, as `latents` and `tokens`; a row of them is one of each."""
+
+    latents: Samples
+    tokens: Samples
+    of_latents: np.ndarray
+    "int64 [N]: row of each among the latents."
+    of_tokens: np.ndarray
+    "int64 [N]: among the tokens."
+
+    def __len__(self) -> int:
+        return len(self.of_latents)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Of the samples."""
+        return tuple(self.latents.ids[row] for row in self.of_latents)
+
+    @property
+    def shapes(self) -> np.ndarray:
+        """int64 [N, 3]: of the latents, whose grid is the finer one."""
+        return self.latents.shapes[self.of_latents]
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """int64 [N]: bytes of both."""
+        return self.latents.sizes[self.of_latents] + self.tokens.sizes[self.of_tokens]
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 of both, and of which of them go together."""
+        pairs = np.stack([self.of_latents, self.of_tokens]).astype("<i8").tobytes()
+        return sha256(f"{self.latents.identity}\x1f{self.tokens.identity}\x1f".encode() + pairs).hexdigest()
+
+    def read(self, row: int) -> dict[str, Tensor]:
+        """Latents `[C, T, h, w]` and tokens `[T, h', w']`."""
+        return {
+            "latents": self.latents.read(int(self.of_latents[row]))["latents"],
+            "tokens": self.tokens.read(int(self.of_tokens[row]))["tokens"],
+        }
+
+
+def joined(latents: Samples, tokens: Samples) -> PairedSamples:
     """The windows that stand in both, with `latents` and `tokens`. Raises DataError when there is none, ConfigError for
     latents and tokens that have changed places or do not fit each other."""
-    if "latents" not in latents.arrays or "tokens" not in tokens.arrays:
+    held, coded = tensors_of(latents), tensors_of(tokens)
+    if "latents" not in held or "tokens" not in coded:
         raise ConfigError(
-            f"latents hold {sorted(latents.arrays)}, tokens hold {sorted(tokens.arrays)}: give what the continuous tokenizer "
+            f"latents hold {sorted(held)}, tokens hold {sorted(coded)}: give what the continuous tokenizer "
             "encoded as latents and what the discrete one did as tokens"
         )
-    places = {name: i for i, name in enumerate(tokens.sample_ids)}
-    rows = [i for i, name in enumerate(latents.sample_ids) if name in places]
-    if not rows:
+    places = {name: i for i, name in enumerate(tokens.ids)}
+    rows = np.array([i for i, name in enumerate(latents.ids) if name in places], np.int64)
+    if not len(rows):
         raise DataError("latents and tokens have no window in common: encode the same data set with the same windows")
-    names = tuple(latents.sample_ids[i] for i in rows)
-    arrays = {
-        "latents": latents.arrays["latents"][rows],
-        "tokens": tokens.arrays["tokens"][[places[name] for name in names]],
-    }
-    if arrays["latents"].shape[2] != arrays["tokens"].shape[1]:
+    both = PairedSamples(latents, tokens, rows, np.array([places[latents.ids[row]] for row in rows], np.int64))
+    frames, coded_frames = latents.shapes[rows, 0], tokens.shapes[both.of_tokens, 0]
+    if (other := np.flatnonzero(frames != coded_frames)).size:
         raise ConfigError(
-            f"a window has {arrays['latents'].shape[2]} latent frames and {arrays['tokens'].shape[1]} of tokens: the decoder "
+            f"a window has {frames[other[0]]} latent frames and {coded_frames[other[0]]} of tokens: the decoder "
             "needs tokenizers of one temporal compression"
         )
-    return ArrayDataset(names, arrays)
+    return both
 
 
 def build_decoder(
-    config: DecoderTrainingConfig, data: Encoded, samples: ArrayDataset, levels: tuple[int, ...]
+    config: DecoderTrainingConfig, data: Encoded, samples: Samples, levels: tuple[int, ...]
 ) -> DiffusionDecoder:
     """The decoder with everything that follows from the data filled in, and its prior fitted."""
-    latents, tokens = samples.arrays["latents"], samples.arrays["tokens"]
-    network = filled(config.model.denoiser.network, {"in_channels": latents.shape[1]}, "model.denoiser.network")
+    network = filled(
+        config.model.denoiser.network, {"in_channels": len(data.statistics["mean"])}, "model.denoiser.network"
+    )
     known = {"statistics_frames": len(data.statistics["mean"][0]), "fps": data.fps}
     denoiser = {**filled(config.model.denoiser, known, "model.denoiser"), "network": network}
     card = {**filled(config.model, {"levels": list(levels)}, "model"), "denoiser": denoiser}
@@ -126,22 +177,28 @@ def build_decoder(
     parallelize(model.network.blocks, config.parallel)
     model.statistics.set(torch.tensor(data.statistics["mean"]), torch.tensor(data.statistics["std"]))
     if model.token_prior is not None:
-        codes = torch.cat([on_grid(model.embedding.quantizer.codes(part), latents[:1]) for part in tokens.split(256)])
-        model.token_prior.fit(codes, model.normalise(latents))
+        model.token_prior.fit(coded_windows(model, samples))
     return model
 
 
+def coded_windows(model: DiffusionDecoder, samples: Samples) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of codes on the latents' grid and of latents in the model's units, one pass over the samples."""
+    for _, batch in batches(samples, size=64):
+        codes = model.embedding.quantizer.codes(batch["tokens"])
+        yield on_grid(codes, batch["latents"]), model.normalise(batch["latents"])
+        beat("prior")
+
+
 def validation(
-    objective: DecoderObjective, tokenizer: VideoTokenizer, held: ArrayDataset, config: DecoderTrainingConfig
+    objective: DecoderObjective, tokenizer: VideoTokenizer, held: Collection[Samples], config: DecoderTrainingConfig
 ) -> Callable[[Any], dict[str, float]]:
     """A function of the model: its loss on held-out windows with fixed noise, and the PSNR [dB] of the one-step mean against
     the reconstruction of the true latents, both decoded."""
-    order = sorted(range(len(held)), key=lambda i: mix(0, held.sample_ids[i]))[: config.validation_windows or None]
-    batch = held.rows(order)
-    batch["seeds"] = torch.tensor([mix(0, "validation", held.sample_ids[i]) for i in order])
-    truth = tokenizer.decode(batch["latents"]).clamp(-1, 1)
+    watched = held_out(held, config.validation_windows)
+    for batch in watched:
+        batch["truth"] = tokenizer.decode(batch["latents"]).clamp(-1, 1)
 
-    def validate(model: DiffusionDecoder) -> dict[str, float]:
+    def figures(model: DiffusionDecoder, batch: Batch) -> dict[str, float]:
         loss, values = objective.loss(model, batch, 0)
         beat("validation")
         clean = model.normalise(batch["latents"])
@@ -149,7 +206,8 @@ def validation(
         noise = torch.stack([torch.randn(clean.shape[1:], generator=seeded_generator(int(s))) for s in batch["seeds"]])
         mean = model.denoise(noise * top, top, model.conditioned(batch["tokens"], clean))
         beat("validation")
-        error = (tokenizer.decode(model.denormalise(mean)).clamp(-1, 1) - truth).square().mean(dim=(1, 2, 3, 4))
+        made = tokenizer.decode(model.denormalise(mean)).clamp(-1, 1)
+        error = (made - batch["truth"]).square().mean(dim=(1, 2, 3, 4))
         return {"loss": float(loss), **values, "mean_psnr": float(psnr(error, peak=2.0).mean())}
 
-    return validate
+    return lambda model: mean_over(watched, lambda batch: figures(model, batch))

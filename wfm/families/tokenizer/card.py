@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 import pydantic
 
-from wfm.config import Count, Natural
+from wfm.config import Count, Natural, how
 from wfm.models.family import FAMILIES, Family
 from wfm.models.tokenizer.config import TokenizerConfig
 from wfm.models.tokenizer.loss_config import ReconstructionConfig
@@ -42,7 +42,10 @@ class TokenizerTrainingConfig(TokenizerTraining):
     crop_frames: int = 17
     "Frames of a training crop within a window; 1 + temporal_compression * n."
     max_windows: Natural = 2000
-    "Most windows kept in memory, chosen by hash; 0: all."
+    "Most windows that are trained on, chosen by hash; 0: all."
+    window_cache_bytes: Natural = how(2**30)
+    """Bytes of decoded windows that stay in memory, so that a set of fewer is decoded once; further ones are decoded each time
+    they are wanted."""
     validation_windows: Natural = 32
     "Windows of the val split that are watched; 0: all."
     start_windows: Count = 256

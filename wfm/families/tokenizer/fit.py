@@ -1,23 +1,23 @@
-"""Train a tokenizer on a data set: read windows, start from principal components or from another tokenizer, train, save.
+"""Train a tokenizer on a data set: list windows, start from principal components or from another tokenizer, train, save.
 
 fit_tokenizer(dataset, config, out=..., scratch=...) -> counts
 """
 
-import hashlib
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from wfm.data.loader import ArrayDataset, Loader, as_video, video_batch
+from wfm.data.loader.loading import Loader
 from wfm.data.mixture import Mixture
+from wfm.data.passes import batches
+from wfm.data.pixels import as_video, video_batch
 from wfm.data.psnr import psnr
-from wfm.data.windows import Window, windows
+from wfm.data.samples import Samples
+from wfm.data.window_samples import WindowSamples, list_windows
 from wfm.errors import ConfigError
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.models.folder import count_parameters, load_model, save_model
@@ -31,20 +31,12 @@ from wfm.training.external_files import external_files
 from wfm.training.joint import JointObjective
 from wfm.training.loop import train
 from wfm.training.objective import Rival
-from wfm.training.order import data_plan, mixture_note
+from wfm.training.order import mixture_note, order_note, order_of, require_buckets
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
 START_BATCH = 32
-
-
-@dataclass(frozen=True)
-class Kept:
-    """Windows kept for training: frames in memory, and how many more there were."""
-
-    dataset: ArrayDataset
-    left_out: int
 
 
 def fit_tokenizer(
@@ -61,10 +53,13 @@ def fit_tokenizer(
     Returns what was counted."""
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
-    data = keep(_read(dataset, "train", config), config.max_windows)
-    held = keep(_read(dataset, "val", config), config.validation_windows)
+    require_buckets(config.training, config.family)
+    samples = windows_of(dataset, "train", config, config.max_windows, config.window_cache_bytes)
+    watched = [
+        batch["frames"] for _, batch in batches(windows_of(dataset, "val", config, config.validation_windows, 0))
+    ]
     seed_everything(config.training.seed)
-    tokenizer = first_weights(config, data.dataset.arrays["frames"])
+    tokenizer = first_weights(config, samples)
     objective = TokenizerObjective(config.loss, channels=config.model.in_channels, ranks=ranks)
     joint = JointObjective(
         objective,
@@ -72,49 +67,45 @@ def fit_tokenizer(
         per_window=config.images_per_window,
         penalty_every=config.loss.adversarial.r1_every,
     )
-    loader = Loader(
-        data.dataset,
-        data_plan(data.dataset.sample_ids, config.training, mixture),
-        transform=video_batch(config.crop_frames),
-    )
-    note = mixture_note(data.dataset.sample_ids, mixture)
-    watched = held.dataset.arrays["frames"]
-    result = train(
-        tokenizer,
-        joint,
-        loader,
-        config.training,
-        scratch=scratch,
-        stopping=stopping,
-        validate=lambda model: {"psnr": reconstruction_psnr(model, watched)},
-        rival=rival_of(objective, config, joint),
-        run={"config": config.what(), "files": external_files(config), **note},
-        description="tokenizer",
-        ranks=ranks,
-    )
+    sources = {"windows": samples}
+    order = order_of(config.training, sources, mixture)
+    note = mixture_note(samples.ids, mixture) | order_note(order, config.training.steps)
+    with Loader(sources, order, config.training.loader, transform=video_batch(config.crop_frames)) as loader:
+        result = train(
+            tokenizer,
+            joint,
+            loader,
+            config.training,
+            scratch=scratch,
+            stopping=stopping,
+            validate=lambda model: {"psnr": reconstruction_psnr(model, watched)},
+            rival=rival_of(objective, config, joint),
+            run={"config": config.what(), "files": external_files(config), **note},
+            description="tokenizer",
+            ranks=ranks,
+        )
     if ranks.leads:
         save_model(tokenizer, config.model, out / "model", extra={"validation": result.final})
         shutil.copyfile(result.curve, out / "metrics.jsonl")
     return {
-        "windows": len(data.dataset),
-        "windows_left_out": data.left_out,
+        "windows": len(samples),
+        "windows_left_out": samples.left_out,
         "parameters": count_parameters(tokenizer),
-        "steps": result.steps,
-        "resumed_from": result.resumed_from,
-        "samples_per_second": result.samples_per_second,
-        "validation": result.final,
+        **result.told(),
         **note,
     }
 
 
-def first_weights(config: TokenizerTrainingConfig, frames: Tensor) -> Tokenizer:
-    """The tokenizer as training finds it: `initial`'s, or a new one started from windows uint8 `[N, T, H, W, 3]`.
+def first_weights(config: TokenizerTrainingConfig, samples: Samples) -> Tokenizer:
+    """The tokenizer as training finds it: `initial`'s, or a new one started from the first windows (`frames` uint8
+    `[T, H, W, 3]`).
 
     Raises ConfigError when `initial` holds another model than `model`.
     """
     if not config.initial:
         tokenizer = Tokenizer(config.model)
-        tokenizer.start([as_video(part) for part in frames[: config.start_windows].split(START_BATCH)])
+        first = range(min(config.start_windows, len(samples.ids)))
+        tokenizer.start([as_video(batch["frames"]) for _, batch in batches(samples, size=START_BATCH, rows=first)])
         return tokenizer
     tokenizer, card = load_model(config.initial)
     if card.family != config.family:
@@ -139,36 +130,19 @@ def rival_of(
     return Rival(objective.discriminator, (joint or objective).rival_loss, config.training.model_copy(update=changed))
 
 
-def _read(dataset: "Artifact", split: str, config: TokenizerTrainingConfig) -> Iterable[Window]:
-    return windows(dataset, split, num_frames=config.num_frames, stride_frames=config.stride_frames, size=config.size)
-
-
-def keep(found: Iterable[Window], limit: int) -> Kept:
-    """At most `limit` windows (0: all), chosen and ordered by the hash of their ids, so that all clips have a share.
-
-    Raises ConfigError when there is none.
-    """
-    order: list[tuple[bytes, str, np.ndarray]] = []
-    left = 0
-    for window in found:
-        order.append((hashlib.sha256(window.sample_id.encode()).digest(), window.sample_id, window.frames))
-        if limit and len(order) >= 2 * limit:  # memory stays bounded on any data set
-            order.sort(key=lambda row: row[0])
-            left += len(order) - limit
-            del order[limit:]
-    order.sort(key=lambda row: row[0])
-    kept = order[:limit] if limit else order
-    if not kept:
-        raise ConfigError("the data set has no clip long enough for one window: use fewer frames or longer clips")
-    frames = torch.from_numpy(np.stack([row[2] for row in kept]))
-    return Kept(ArrayDataset(tuple(row[1] for row in kept), {"frames": frames}), left + len(order) - len(kept))
+def windows_of(
+    dataset: "Artifact", split: str, config: TokenizerTrainingConfig, most: int, cache_bytes: int
+) -> WindowSamples:
+    """At most `most` windows of a split (0: all), decoded when they are read. Raises ConfigError when there is none."""
+    found = list_windows(dataset, split, num_frames=config.num_frames, stride_frames=config.stride_frames, most=most)
+    return WindowSamples(dataset, found, size=config.size, cache_bytes=cache_bytes)
 
 
 @torch.no_grad()
-def reconstruction_psnr(model: Tokenizer, frames: Tensor) -> float:
-    """Mean over videos `[N, T, H, W, 3]` (uint8) of the PSNR of their reconstruction [dB]."""
+def reconstruction_psnr(model: Tokenizer, videos: Iterable[Tensor]) -> float:
+    """Mean over videos, batches `[N, T, H, W, 3]` (uint8), of the PSNR of their reconstruction [dB]."""
     values = []
-    for part in frames.split(16):
+    for part in (part for frames in videos for part in frames.split(16)):
         video = as_video(part)
         values.append(psnr((model(video).clamp(-1, 1) - video).square().mean(dim=(1, 2, 3, 4)), peak=2.0))
         beat("validation")

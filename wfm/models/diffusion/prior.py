@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wfm.models.least_squares import LeastSquares
+
 NEIGHBOURS = 9
 KINDS = 2
 """A last given frame may be the first latent frame (an image) or a later one: they have codes of their own."""
@@ -62,46 +64,41 @@ class LinearPrior(nn.Module):
         known = (given > 0)[:, None, None, None, None]
         return mean * known, torch.where(known, deviation, torch.full_like(deviation, self.sigma_data))
 
-    @torch.no_grad()
-    def fit(self, latents: Tensor, *, extrapolated: Tensor | None = None, given: int = 0, floor: float = 0.02) -> None:
-        """Least squares over all windows `[N, C, t, H, W]` (normalised units) and all places in them; with an `extrapolated`
-        of the same shape, made from the first `given` frames, over what follows those.
 
-        Lags beyond the windows' length take the longest one fitted; `floor` is the smallest deviation, in units of
-        sigma_data.
-        """
-        frames = latents.shape[2]
+class PriorFit:
+    """Fits a prior in one pass over windows that keeps none of them: `add` each batch, then `finish`."""
+
+    def __init__(self, prior: LinearPrior, *, given: int = 0, floor: float = 0.02) -> None:
+        """`given`: frames that the windows' extrapolations were made from, for a prior that is shown those; `floor`: the
+        smallest deviation, in units of sigma_data."""
+        self._prior, self._given, self._floor = prior, given, floor
+        self._sums: dict[tuple[int, int], LeastSquares] = {}
+
+    @torch.no_grad()
+    def add(self, latents: Tensor, extrapolated: Tensor | None = None, weight: float = 1.0) -> None:
+        """All places of windows `[N, C, t, H, W]` (normalised units) of any shape and, for a prior that is shown it, their
+        extrapolation of the same shape: over what follows the frames that it was made from. Each counts `weight` times."""
+        frames, given = latents.shape[2], self._given
         for kind in range(KINDS) if extrapolated is None else [int(given > 1)]:
-            fitted = 0
-            for lag in range(1, min(self.max_lag, frames - (1 + kind if extrapolated is None else given)) + 1):
+            for lag in range(1, min(self._prior.max_lag, frames - (1 + kind if extrapolated is None else given)) + 1):
                 lasts = [given - 1] if extrapolated is not None else [0] if kind == 0 else list(range(1, frames - lag))
                 wanted = [i + lag for i in lasts]
                 seen = [latents[:, :, lasts], *([extrapolated[:, :, wanted]] if extrapolated is not None else [])]
-                self._fit_one(kind, lag - 1, seen, latents[:, :, wanted], floor)
-                fitted = lag
-            if fitted:
-                for table in (self.weight, self.bias, self.deviation):
-                    table[kind, fitted:] = table[kind, fitted - 1]
+                near = [
+                    _neighbourhood(part.transpose(1, 2).flatten(0, 1)).transpose(1, 2).flatten(0, 1) for part in seen
+                ]
+                goal = latents[:, :, wanted].permute(0, 2, 3, 4, 1).flatten(0, 3)  # [n, C]
+                self._sums.setdefault((kind, lag), LeastSquares()).add(torch.cat(near, dim=1), goal, weight)
 
-    def _fit_one(self, kind: int, lag: int, seen: list[Tensor], wanted: Tensor, floor: float) -> None:
-        """One regression; wanted and each of seen `[N, C, k, H, W]`."""
-        size = NEIGHBOURS * sum(part.shape[1] for part in seen) + 1
-        gram = torch.zeros(size, size, dtype=torch.float64)
-        cross = torch.zeros(size, wanted.shape[1], dtype=torch.float64)
-        square, count = torch.zeros(wanted.shape[1], dtype=torch.float64), 0
-        for *parts, target in zip(*(part.split(256) for part in seen), wanted.split(256), strict=True):
-            near = [_neighbourhood(part.transpose(1, 2).flatten(0, 1)).transpose(1, 2).flatten(0, 1) for part in parts]
-            rows = torch.cat([*near, near[0].new_ones(len(near[0]), 1)], dim=1)  # [n, F + 1]
-            goal = target.permute(0, 2, 3, 4, 1).flatten(0, 3)  # [n, C]
-            gram += (rows.T @ rows).double()
-            cross += (rows.T @ goal).double()
-            square += goal.double().square().sum(0)
-            count += len(rows)
-        solution = torch.linalg.solve(gram + 1e-4 * count * torch.eye(size, dtype=torch.float64), cross)
-        left = square - 2 * (solution * cross).sum(0) + (solution * (gram @ solution)).sum(0)
-        self.weight[kind, lag] = solution[:-1].T.float()
-        self.bias[kind, lag] = solution[-1].float()
-        self.deviation[kind, lag] = (left / count).clamp(min=0).sqrt().float().clamp(min=floor * self.sigma_data)
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Solve. Lags beyond the longest window take the longest one fitted; what nothing was seen of stays unfitted."""
+        prior = self._prior
+        for (kind, lag), sums in sorted(self._sums.items()):
+            weight, bias, deviation = sums.solve()
+            prior.weight[kind, lag - 1 :] = weight
+            prior.bias[kind, lag - 1 :] = bias
+            prior.deviation[kind, lag - 1 :] = deviation.clamp(min=self._floor * prior.sigma_data)
 
 
 def _neighbourhood(latents: Tensor) -> Tensor:

@@ -4,9 +4,13 @@ The decoder then denoises what is left of the latents, with the deviation that t
 does from the past): of a token's information most is linear in its FSQ code.
 """
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from wfm.models.least_squares import LeastSquares
 
 KINDS = 2
 """A video's first latent frame (one frame) and later ones have codes of their own."""
@@ -40,27 +44,21 @@ class TokenPrior(nn.Module):
         return mean, deviation.expand(len(codes), -1, -1, -1, -1)
 
     @torch.no_grad()
-    def fit(self, codes: Tensor, latents: Tensor, *, floor: float = 0.02) -> None:
-        """Least squares over windows that start at a video's first frame: codes `[N, K, T, h, w]`, latents `[N, C, T, h, w]`
-        of deviation sigma_data. `floor`: the smallest deviation, in units of sigma_data."""
-        for kind, frames in enumerate((slice(0, 1), slice(1, None))):
-            if not latents[:, :, frames].numel():
-                continue
-            size, channels = 27 * codes.shape[1] + 1, latents.shape[1]
-            gram = torch.zeros(size, size, dtype=torch.float64)
-            cross, square, count = torch.zeros(size, channels, dtype=torch.float64), torch.zeros(channels).double(), 0
-            for some, wanted in zip(codes.split(64), latents.split(64), strict=True):
-                rows = neighbourhood(some)[:, frames].transpose(2, 3).flatten(0, 2)  # [n, 27K]
-                rows = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
-                goal = wanted[:, :, frames].permute(0, 2, 3, 4, 1).flatten(0, 3)  # [n, C]
-                gram += (rows.T @ rows).double()
-                cross += (rows.T @ goal).double()
-                square += goal.double().square().sum(0)
-                count += len(rows)
-            solution = torch.linalg.solve(gram + 1e-4 * count * torch.eye(size, dtype=torch.float64), cross)
-            left = square - 2 * (solution * cross).sum(0) + (solution * (gram @ solution)).sum(0)
-            self.weight[kind], self.bias[kind] = solution[:-1].T.float(), solution[-1].float()
-            self.deviation[kind] = (left / count).clamp(min=0).sqrt().float().clamp(min=floor * self.sigma_data)
+    def fit(self, windows: Iterable[tuple[Tensor, Tensor]], *, floor: float = 0.02) -> None:
+        """Least squares over windows that start at a video's first frame, in one pass that keeps none: batches of codes
+        `[N, K, T, h, w]` and latents `[N, C, T, h, w]` of deviation sigma_data. `floor`: the smallest deviation, in units of
+        sigma_data."""
+        sums = [LeastSquares() for _ in range(KINDS)]
+        for codes, latents in windows:
+            near = neighbourhood(codes)  # [N, T, 27K, hw]
+            for one, frames in zip(sums, (slice(0, 1), slice(1, None)), strict=True):
+                if latents[:, :, frames].numel():
+                    goal = latents[:, :, frames].permute(0, 2, 3, 4, 1).flatten(0, 3)  # [n, C]
+                    one.add(near[:, frames].transpose(2, 3).flatten(0, 2), goal)
+        for kind, one in enumerate(sums):
+            if one.count:
+                self.weight[kind], self.bias[kind], deviation = one.solve()
+                self.deviation[kind] = deviation.clamp(min=floor * self.sigma_data)
 
 
 def neighbourhood(codes: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import pytest
 from wfm.curation.caption.answer_cache import question
 from wfm.curation.caption.caption_config import CaptionConfig, RewriteConfig
 from wfm.curation.caption.caption_windows import ShownConfig, Window, shown_frames, windows
-from wfm.curation.caption.prompts import FIELDS, PRESETS, window_prompt
+from wfm.curation.caption.prompts import FIELDS, PRESETS, STILL, window_prompt
 from wfm.curation.step import Skip
 from wfm.errors import ConfigError
 from wfm.records import Clip
@@ -51,6 +51,23 @@ def test_pictures_are_even_in_time_where_frames_are_not(tmp_path: Path) -> None:
     assert [round(float(np.mean(picture)) / 8) for picture in (*early, *late)] == [0, 10, 15, 22, 24, 27, 29]
     with pytest.raises(Skip, match="truncated: the clip ends before frame 40"):
         shown_frames(path, [Window(0, 40), Window(40, 80)], config)
+
+
+def test_a_still_image_is_one_window_of_one_picture_and_is_not_asked_what_moves(
+    tmp_path: Path, make_row: Callable[..., Clip]
+) -> None:
+    from PIL import Image
+
+    assert windows(1, 256) == []
+    assert windows(1, 256, still=True) == [Window(0, 1)]
+    Image.new("RGB", (90, 60), (40, 80, 120)).save(tmp_path / "a.png")
+    ((shown,),) = shown_frames(tmp_path / "a.png", [Window(0, 1)], ShownConfig(largest_side=45))
+    assert shown.shape == (30, 45, 3)
+    assert tuple(shown[3, 3]) == (40, 80, 120)
+    still = make_row("a", path="clips/a.png", num_frames=1, fps=0.0, start_seconds=0.0, end_seconds=0.0)
+    assert window_prompt(PRESETS["default"], still, Window(0, 1), 0, 1) == STILL
+    assert window_prompt(PRESETS["default"], make_row("a"), Window(0, 24), 0, 1) == PRESETS["default"]
+    assert window_prompt("{frames} in {seconds} s at {fps}", still, Window(0, 1), 0, 1) == "1 in 0.0 s at 0"
 
 
 def test_templates_come_by_name_from_a_file_or_as_text(tmp_path: Path, make_row: Callable[..., Clip]) -> None:

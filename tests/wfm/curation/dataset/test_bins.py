@@ -6,12 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wfm.curation.dataset.bins import BINS, OVERFLOW, shard_bin
+from wfm.curation.dataset.bins import BINS, OVERFLOW, image_bin, shard_bin
 
 
 @given(st.integers(-(2**20), 2**20), st.integers(-(2**20), 2**20), st.floats())
 def test_every_clip_has_a_bin(width: int, height: int, seconds: float) -> None:
     assert shard_bin(width, height, seconds) in BINS
+
+
+@given(st.integers(1, 20_000), st.integers(1, 20_000))
+def test_an_image_has_the_bin_of_its_shape_and_shares_none_with_clips(width: int, height: int) -> None:
+    name = image_bin(width, height)
+    assert name not in BINS
+    assert shard_bin(width, height, 1.0).startswith(name.removeprefix("image_"))
 
 
 @given(st.integers(1, 20_000), st.integers(1, 20_000), st.floats(0, 1e6, exclude_min=True))

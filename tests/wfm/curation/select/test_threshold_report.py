@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from wfm.curation.measure.measurements import Measures
@@ -10,7 +11,7 @@ from wfm.curation.measure.score import ScoreClip, ScoreConfig
 from wfm.curation.rows import Score
 from wfm.curation.select.measurement_limits import MeasuredLimits
 from wfm.curation.select.select import Scored, SelectConfig
-from wfm.curation.select.threshold_report import Drop, drops, page
+from wfm.curation.select.threshold_report import BARS, Drop, drops, page
 from wfm.errors import ConfigError, DataError
 from wfm.records import Clip
 
@@ -61,3 +62,21 @@ def test_the_page_of_real_clips(make_clip: Callable[..., Path], make_row: Row) -
         drops(scored, config.override(['measured.drop_video_types=["nonsense"]']))
     with pytest.raises(ConfigError, match=r"score_clips\.measures=true"):
         ScoreClip(ScoreConfig(nsfw=True), paths.__getitem__)
+
+
+def test_scores_that_differ_in_their_last_bit_have_no_bars(
+    make_row: Row, make_score: Callable[..., Score], make_clip: Callable[..., Path]
+) -> None:
+    """numpy has no room for forty bars between two neighbouring floats; the page ended with its error."""
+    shown = make_clip(1)
+    scored = [
+        Scored(row, make_score(row, moving_share=share, motion=motion))
+        for row, share, motion in (
+            (make_row("a"), 0.4, 1.0),
+            (make_row("b"), float(np.nextafter(0.4, 1)), 1.0 + 1e-12),
+        )
+    ]
+    text = page(scored, SelectConfig(), lambda clip: shown, "two clips")
+    shapes = {part.partition("</h2>")[0]: part.count("<rect") for part in text.split("<h2>")[1:]}
+    assert shapes["moving_share"] == 0
+    assert shapes["motion"] == BARS

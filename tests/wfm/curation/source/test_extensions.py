@@ -94,11 +94,13 @@ def test_what_is_no_video_is_a_row_or_left_aside_and_counted(tmp_path: Path, fil
         ("Thumbs.db", bytes(99)),
         ("x.bin", bytes(99)),
         ("y.jpg", films[".f4v"]),
+        ("y.wav", films[".f4v"]),
     ):
         (folder / name).write_bytes(content)
     found = list_source(str(folder))
-    assert [file.name for file in found.files] == ["a.mp4", "unknown"]
+    assert [file.name for file in found.files] == ["a.mp4", "unknown", "y.jpg"]  # bytes say what it is, the ending lies
     assert found.aside == {"other_ending": 5}
+    assert examine(found.files[2], Store.open(tmp_path / "store"), IngestConfig())[0].num_frames == FRAMES
     row, _ = examine(found.files[1], Store.open(tmp_path / "store"), IngestConfig())
     assert row.status == "failed"
     assert row.reason.startswith("not_a_video")

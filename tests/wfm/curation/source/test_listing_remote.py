@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from wfm.credentials import without_credentials
+from wfm.curation.source.extensions import IMAGES
 from wfm.curation.source.listing import list_source
 from wfm.data.source import open_source
 from wfm.errors import InputError, TryAgain, WfmError
@@ -68,6 +69,22 @@ def test_objects_without_an_ending_are_told_by_their_first_bytes(bucket: Any) ->
     found = list_source("s3://films/in")
     assert [file.name for file in found.files] == ["0123abc", "odd"]
     assert found.aside == {"other_ending": 2}
+
+
+def test_still_images_are_listed_beside_videos(bucket: Any) -> None:
+    for key in ("in/a.mp4", "in/a.jpg", "in/b.PNG", "in/c.webp", "in/d.heic", "in/a.attributes.json"):
+        bucket(key)
+    bucket("in/0123", b"\x89PNG\r\n\x1a\n" + bytes(40))
+    found = list_source("s3://films/in")
+    assert [file.name for file in found.files] == ["0123", "a.jpg", "a.mp4", "b.PNG", "c.webp"]
+    assert found.aside == {"other_ending": 1}
+    assert found.files[1].attributes == "s3://films/in/a.attributes.json"
+    left = list_source("s3://films/in", leave_aside=IMAGES)
+    assert [file.name for file in left.files] == ["0123", "a.mp4"]  # what has no ending is told when it is read
+    assert left.aside == {"other_ending": 4}
+    bucket("only/a.jpg")
+    with pytest.raises(InputError, match=r"no video files in .*1 other_ending"):
+        list_source("s3://films/only", leave_aside=IMAGES)
 
 
 def test_a_prefix_is_read_like_a_folder(bucket: Any) -> None:

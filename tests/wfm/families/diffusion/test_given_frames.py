@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wfm.actions import ActionSpec
-from wfm.data.loader import ArrayDataset
+from wfm.data.loader.arrays import ArrayDataset
 from wfm.errors import ConfigError
 from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.families.diffusion.fit import FITTING
@@ -19,7 +19,7 @@ def encoded(extrapolate_from: int) -> Encoded:
     if extrapolate_from:
         arrays["extrapolated"] = torch.zeros(1, 16, 5, 2, 2)
     statistics = {"mean": [[0.0]] * 16, "std": [[1.0]] * 16}
-    return Encoded(ArrayDataset(("a",), arrays), None, statistics, ActionSpec.null(), 24.0, extrapolate_from)
+    return Encoded({"latents": ArrayDataset(("a",), arrays)}, {}, statistics, ActionSpec.null(), 24.0, extrapolate_from)
 
 
 def config(*counts: int) -> DiffusionTrainingConfig:

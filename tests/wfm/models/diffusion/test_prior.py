@@ -4,12 +4,19 @@ import pytest
 import torch
 
 from wfm.models.diffusion import Conditions
-from wfm.models.diffusion.prior import LinearPrior
+from wfm.models.diffusion.prior import KINDS, LinearPrior, PriorFit, _neighbourhood
 
 
 def fitted(latents: torch.Tensor) -> LinearPrior:
     prior = LinearPrior(latents.shape[1], 6, 0.5)
-    prior.fit(latents)
+    return fit(prior, [(latents,)])
+
+
+def fit(prior: LinearPrior, windows, **how) -> LinearPrior:
+    fitting = PriorFit(prior, **how)
+    for each in windows:
+        fitting.add(*each)
+    fitting.finish()
     return prior
 
 
@@ -79,7 +86,7 @@ def test_an_untrained_model_with_a_prior_predicts_it(denoiser, objective):
     model = denoiser(objective=objective, linear_prior=True, shaken=False, network={"zero_output": True})
     torch.manual_seed(0)
     latents, noise = torch.randn(50, 3, 4, 4, 4) * 0.5, torch.randn(50, 3, 4, 4, 4)
-    model.prior.fit(latents)
+    fit(model.prior, [(latents,)])
     with torch.no_grad():
         out = model.denoise(noise * 8000, 8000.0, Conditions({"past": latents / 0.5, "given": torch.tensor(2)}))
     mean, deviation = model.prior(latents, torch.full((50,), 2))
@@ -94,7 +101,7 @@ def test_it_takes_a_good_guess_and_corrects_it():
     extrapolated = torch.randn(200, 3, 5, 6, 6)
     latents = 1.5 * extrapolated
     prior = LinearPrior(3, 6, 0.5, extrapolated=True)
-    prior.fit(latents, extrapolated=extrapolated, given=2)
+    fit(prior, [(latents, extrapolated)], given=2)
     condition = torch.cat([latents[:, :, :2], extrapolated[:, :, 2:]], dim=2)
     mean, deviation = prior(condition, torch.full((200,), 2))
     assert (mean - latents)[:, :, 2:].abs().max() < 0.02
@@ -114,3 +121,57 @@ def test_a_model_in_half_answers_a_state_in_fp32(dtype, extrapolated):
     wanted, (mean, _) = prior(latents, given)[0], prior.to(dtype)(latents, given)
     assert mean.dtype == torch.float32
     assert (mean - wanted).norm() < 0.01 * wanted.norm()
+
+
+def at_once(
+    prior: LinearPrior, latents: torch.Tensor, extrapolated: torch.Tensor | None = None, given: int = 0
+) -> None:
+    """The plain twin: every row of every window in memory, in fp64."""
+    frames = latents.shape[2]
+    for kind in range(KINDS) if extrapolated is None else [int(given > 1)]:
+        for lag in range(1, min(prior.max_lag, frames - (1 + kind if extrapolated is None else given)) + 1):
+            lasts = [given - 1] if extrapolated is not None else [0] if kind == 0 else range(1, frames - lag)
+            rows, goals = [], []
+            for last in lasts:
+                near = [_neighbourhood(latents[:, :, last])]
+                if extrapolated is not None:
+                    near.append(_neighbourhood(extrapolated[:, :, last + lag]))
+                rows.append(torch.cat(near, dim=1).transpose(1, 2).flatten(0, 1).double())
+                goals.append(latents[:, :, last + lag].flatten(2).transpose(1, 2).flatten(0, 1).double())
+            seen, wanted = torch.cat(rows), torch.cat(goals)
+            seen = torch.cat([seen, torch.ones(len(seen), 1).double()], dim=1)
+            damping = 1e-4 * len(seen) * torch.eye(seen.shape[1]).double()
+            solution = torch.linalg.solve(seen.T @ seen + damping, seen.T @ wanted)
+            prior.weight[kind, lag - 1 :], prior.bias[kind, lag - 1 :] = solution[:-1].T.float(), solution[-1].float()
+            deviation = (wanted - seen @ solution).square().mean(0).sqrt().float()
+            prior.deviation[kind, lag - 1 :] = deviation.clamp(min=0.02 * prior.sigma_data)
+
+
+@pytest.mark.parametrize("extrapolated", [False, True])
+def test_one_pass_in_batches_is_the_fit_of_all_at_once(extrapolated):
+    torch.manual_seed(0)
+    latents = torch.randn(120, 2, 4, 5, 5).cumsum(2) * 0.4
+    shown = latents + 0.2 * torch.randn_like(latents) if extrapolated else None
+    one, two, short = (LinearPrior(2, 4, 0.5, extrapolated=extrapolated) for _ in range(3))
+    at_once(one, latents, shown, given=2 * extrapolated)
+    for prior, count in ((two, 120), (short, 90)):
+        pieces = zip(latents[:count].split(30), *([shown[:count].split(30)] if extrapolated else []), strict=True)
+        fit(prior, pieces, given=2 * extrapolated)
+
+    def apart(other: LinearPrior) -> float:
+        return max(
+            float((getattr(one, name) - getattr(other, name)).abs().max()) for name in ("weight", "bias", "deviation")
+        )
+
+    assert apart(two) < 5e-6  # measured: 1.2e-6; weights are about 1
+    assert apart(short) > 1e-3, "a pass that loses a batch is told from one that does not"
+
+
+def test_windows_of_several_lengths_are_fitted_together():
+    torch.manual_seed(0)
+    long = torch.randn(60, 2, 4, 4, 4).cumsum(2)
+    both = fit(LinearPrior(2, 6, 0.5), [(long[:30],), (long[30:, :, :1],), (long[30:, :, :3, :2],)])
+    assert torch.equal(both.weight[0, 2], fitted(long[:30]).weight[0, 2]), "only the long ones have this lag"
+    assert not torch.equal(both.weight[0, 1], fitted(long[:30]).weight[0, 1])
+    images = fit(LinearPrior(2, 6, 0.5), [(long[:, :, :1],)])
+    assert torch.equal(images.deviation, LinearPrior(2, 6, 0.5).deviation), "nothing follows an image"

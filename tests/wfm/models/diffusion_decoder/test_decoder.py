@@ -93,7 +93,7 @@ def test_the_prior_finds_a_linear_code():
     latents = 0.5 * codes[:, :1] - 0.25 * codes[:, 1:].roll(1, dims=2) + noise  # the frame before
     latents[:, :, 0] = codes[:, 1, :1].squeeze(1)[:, None] + noise[:, :, 0]
     prior = TokenPrior(2, 1, 0.5)
-    prior.fit(codes, latents)
+    prior.fit([(codes, latents)])
     mean, deviation = prior(codes, torch.tensor([True, False, False]))
     assert (mean - (latents - noise)).abs().mean() < 0.01
     assert deviation[0, 0, :, 0, 0].tolist() == pytest.approx([0.05] * 3, rel=0.05)

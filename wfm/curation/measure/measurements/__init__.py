@@ -56,7 +56,11 @@ def limits(table: str) -> list[tuple[Measurement, Limit]]:
 
 def _columns() -> dict[str, Any]:
     """Column -> type, of the table of measures."""
-    return {row.name: row.kind | None if row.null else row.kind for row in measurements() if row.table == "measures"}
+    return {
+        row.name: row.kind | None if row.null or row.time else row.kind
+        for row in measurements()
+        if row.table == "measures"
+    }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,11 +76,16 @@ class Measures(Record):
     null: never a guess.
     """
 
+    null_where_needed = tuple(
+        row.name for row in measurements() if row.table == "measures" and row.time and not row.null
+    )
+
     clip_id: str
     clip_sha256: str
     "The clip bytes they were made from."
 
 
 def values_of(table: str, seen: Any) -> dict[str, Any]:
-    """Column -> value, of a clip that was seen (`score.Seen`)."""
-    return {row.name: row.of(seen) for row in measurements() if row.table == table}
+    """Column -> value, of a clip that was seen (`score.Seen`); None for what takes time, of a still image."""
+    still = seen.clip.is_image
+    return {row.name: None if still and row.time else row.of(seen) for row in measurements() if row.table == table}

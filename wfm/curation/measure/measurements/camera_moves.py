@@ -6,6 +6,7 @@ _PLACE = 110
 MEASUREMENTS = (
     Measurement(
         name="flow",
+        time=True,
         words="Mean speed of textured blocks by the pixels alone [longer sides a second]: the same for every encoder.",
         of=lambda seen: seen.camera.speed,
         limits=(Limit(reason="low_flow", option="measured.minimum_flow", place=190),),
@@ -14,6 +15,7 @@ MEASUREMENTS = (
     ),
     Measurement(
         name="flow_minimum",
+        time=True,
         words="The same in the calmest textured block.",
         of=lambda seen: seen.camera.calmest,
         null=False,
@@ -21,6 +23,7 @@ MEASUREMENTS = (
     ),
     Measurement(
         name="camera_pan",
+        time=True,
         words="Camera to the right [longer sides a second].",
         of=lambda seen: seen.camera.pan,
         null=False,
@@ -28,6 +31,7 @@ MEASUREMENTS = (
     ),
     Measurement(
         name="camera_tilt",
+        time=True,
         words="Camera upwards [longer sides a second].",
         of=lambda seen: seen.camera.tilt,
         null=False,
@@ -35,6 +39,7 @@ MEASUREMENTS = (
     ),
     Measurement(
         name="camera_zoom",
+        time=True,
         words="Growth of the content [1 a second].",
         of=lambda seen: seen.camera.zoom,
         null=False,
@@ -42,6 +47,7 @@ MEASUREMENTS = (
     ),
     Measurement(
         name="camera_roll",
+        time=True,
         words="Clockwise turn of the content [degrees a second].",
         of=lambda seen: seen.camera.roll,
         null=False,
@@ -49,6 +55,7 @@ MEASUREMENTS = (
     ),
     Measurement(
         name="camera_shake",
+        time=True,
         words="Typical fast part of the camera's speed [longer sides a second].",
         of=lambda seen: seen.camera.shake,
         limits=(Limit(reason="shaky", option="measured.maximum_shake", place=110),),
@@ -57,6 +64,7 @@ MEASUREMENTS = (
     ),
     Measurement(
         name="own_motion",
+        time=True,
         words="Speed beyond the camera's in the busiest 4 of 64 blocks [longer sides a second].",
         of=lambda seen: seen.camera.own_motion,
         null=False,
@@ -64,6 +72,7 @@ MEASUREMENTS = (
     ),
     Measurement(
         name="camera_known",
+        time=True,
         words="Share of frame pairs from which the camera could be told.",
         share=True,
         of=lambda seen: seen.camera.known,
@@ -72,6 +81,7 @@ MEASUREMENTS = (
     ),
     Measurement(
         name="camera_tags",
+        time=True,
         kind=str,
         words="Tags, blank between them: pan_left, tilt_up, zoom_in, roll_left, shake, ..., static, unknown.",
         of=lambda seen: " ".join(seen.camera.tags),

@@ -6,6 +6,7 @@ _PLACE = 10
 MEASUREMENTS = (
     Measurement(
         name="motion",
+        time=True,
         table="scores",
         of=lambda seen: seen.motion.speed,
         limits=(
@@ -18,8 +19,12 @@ MEASUREMENTS = (
         ),
         place=_PLACE,
     ),
-    Measurement(name="motion_patch_minimum", table="scores", of=lambda seen: seen.motion.patch_minimum, place=_PLACE),
-    Measurement(name="pan_x", table="scores", of=lambda seen: seen.motion.pan_x, place=_PLACE),
-    Measurement(name="pan_y", table="scores", of=lambda seen: seen.motion.pan_y, place=_PLACE),
-    Measurement(name="motion_source", table="scores", kind=str, of=lambda seen: seen.motion.source, place=_PLACE),
+    Measurement(
+        name="motion_patch_minimum", table="scores", time=True, of=lambda seen: seen.motion.patch_minimum, place=_PLACE
+    ),
+    Measurement(name="pan_x", table="scores", time=True, of=lambda seen: seen.motion.pan_x, place=_PLACE),
+    Measurement(name="pan_y", table="scores", time=True, of=lambda seen: seen.motion.pan_y, place=_PLACE),
+    Measurement(
+        name="motion_source", table="scores", time=True, kind=str, of=lambda seen: seen.motion.source, place=_PLACE
+    ),
 )

@@ -74,6 +74,7 @@ MEASUREMENTS = (
     ),
     Measurement(
         name="longest_freeze",
+        time=True,
         words="Longest time over which one picture is repeated [s].",
         of=lambda seen: seen.longest_freeze,
         limits=(Limit(reason="frozen", option="measured.maximum_longest_freeze", place=120),),

@@ -6,6 +6,7 @@ _PLACE = 20
 MEASUREMENTS = (
     Measurement(
         name="static_share",
+        time=True,
         table="scores",
         share=True,
         of=lambda seen: seen.static_share,
@@ -14,7 +15,9 @@ MEASUREMENTS = (
         ),
         place=_PLACE,
     ),
-    Measurement(name="frozen_share", table="scores", share=True, of=lambda seen: seen.frozen_share, place=_PLACE),
+    Measurement(
+        name="frozen_share", table="scores", time=True, share=True, of=lambda seen: seen.frozen_share, place=_PLACE
+    ),
     Measurement(
         name="black_share",
         table="scores",

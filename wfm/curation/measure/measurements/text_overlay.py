@@ -8,13 +8,17 @@ _MOVES = 0.33  # share of edge strength that does not stay in place
 _PLACE = 40
 
 
-def _mark(row: Any) -> float:
+def _mark(row: Any) -> float | None:
+    """None for a still image, in which nothing moves."""
+    if row.moving_share is None:
+        return None
     return row.text_score if row.moving_share > _MOVES else 0.0
 
 
 MEASUREMENTS = (
     Measurement(
         name="text_score",
+        time=True,
         table="scores",
         share=True,
         of=lambda seen: seen.text_score,
@@ -29,5 +33,7 @@ MEASUREMENTS = (
         ),
         place=_PLACE,
     ),
-    Measurement(name="moving_share", table="scores", share=True, of=lambda seen: seen.moving_share, place=_PLACE),
+    Measurement(
+        name="moving_share", table="scores", time=True, share=True, of=lambda seen: seen.moving_share, place=_PLACE
+    ),
 )

@@ -23,6 +23,7 @@ MEASUREMENTS = (
     ),
     Measurement(
         name="ocr_scene_share",
+        time=True,
         words="Mean share of the picture under text that moves with the scene; null: not asked for.",
         share=True,
         of=lambda seen: seen.text.scene_share,

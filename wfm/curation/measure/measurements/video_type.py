@@ -6,6 +6,7 @@ _PLACE = 130
 MEASUREMENTS = (
     Measurement(
         name="rest_share",
+        time=True,
         words="Share of frame pairs at rest.",
         share=True,
         of=lambda seen: seen.look.rest_share,
@@ -14,6 +15,7 @@ MEASUREMENTS = (
     ),
     Measurement(
         name="jumps",
+        time=True,
         kind=int,
         words="Times at which a still picture is replaced by another.",
         of=lambda seen: seen.look.jumps,
@@ -46,6 +48,7 @@ MEASUREMENTS = (
     ),
     Measurement(
         name="video_type",
+        time=True,
         kind=str,
         words="still, slideshow, screen, animation, fixed, moving.",
         of=lambda seen: seen.video_type,

@@ -1,16 +1,5 @@
-"""Data order as a pure function: which samples make up global batch k, for ever the same.
+"""The order of samples as it was before `wfm.data.order`: what `order.py` measures the speed of against. Not to be mended."""
 
-The order is never the state of some library's generator. V virtual streams share the samples (stream v owns those
-with index % V == v) and each has its own counter-based shuffle for every epoch: position p of epoch e is a keyed
-permutation of p, computed directly. The state is one small record a stream, so a resumed run continues with the very
-next batch, and any number of ranks or loader workers sees the same global batches.
-
-Samples may have weights (`mixture`), with a mean of 1: in an epoch a sample of weight w stands floor(w) times, and once more
-with the probability of what is left, drawn from a hash of its own. Neither the order of the samples, nor the number of ranks,
-nor a restart changes it, and over epochs the mean is w. A sample of weight 0 is never drawn.
-"""
-
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -146,24 +135,3 @@ class DataPlan:
             rows = epoch_rows(self.sample_ids, self.weights, epoch, self.seed)
             self._epochs[epoch] = [rows[rows % self.streams == own] for own in range(self.streams)]
         return self._epochs[epoch][stream]
-
-    def _facts(self) -> dict[str, object]:
-        """What a state belongs to."""
-        facts: dict[str, object] = {"version": VERSION, "num_samples": len(self.sample_ids), "seed": self.seed}
-        if self.weights is not None:
-            facts["weights"] = hashlib.sha256(np.array(self.weights, np.float64).tobytes()).hexdigest()
-        return facts
-
-    def save(self, state: PlanState) -> dict[str, object]:
-        """The state as JSON values."""
-        return {**self._facts(), "streams": [[stream.epoch, stream.cursor] for stream in state]}
-
-    def restore(self, values: dict[str, object]) -> PlanState:
-        """The inverse of `save`. Raises ConfigError for a state of another order, corpus, seed or mixture."""
-        for name, value in {"weights": None, **self._facts()}.items():
-            if values.get(name) != value:
-                raise ConfigError(f"data order: the saved state has {name} {values.get(name)!r}, this run {value!r}")
-        streams = values["streams"]
-        if not isinstance(streams, list) or len(streams) != self.streams:
-            raise ConfigError(f"data order: the saved state is not of {self.streams} streams: {streams!r}")
-        return tuple(StreamState(int(epoch), int(cursor)) for epoch, cursor in streams)

@@ -1,0 +1,112 @@
+"""One training of several latents: clips and stills of their own shapes, blended and in phases, or refused before the first
+step."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.components.one_clip_parts import dataset
+from wfm.artifacts import Artifact, Store
+from wfm.errors import ConfigError, DataError
+
+Stage = Callable[..., Artifact]
+CLIPS = {"take": "clips"}
+NETWORK = {
+    "temporal_compression": 4, "spatial_compression": 4, "latent_channels": 3, "channels": [8, 8],
+    "mid_blocks": 0, "mid_attention": False, "linear_code": True,
+}  # fmt: skip
+ONE_STEP = {"steps": 1, "batch_size": 2, "validate_every": 0, "warmup_steps": 1}
+DENOISER = {
+    "network": {
+        "num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4, "zero_output": True,
+        "max_size": [16, 16, 16], "condition_mask": True,
+    },
+    "linear_prior": True,
+}  # fmt: skip
+LANES = {
+    "stills": {"rate": 1, "sources": {"latents_stills": 1}},
+    "videos": {"rate": 3, "sources": {"latents_clips": 1, "latents_stills": 1}},
+}
+
+
+@pytest.fixture
+def made(run_stage: Stage, store: Store) -> dict[str, Artifact]:
+    """Clips of two shapes and stills of two, as latents of one tokenizer, and the clips' signals."""
+    clips = dataset(store, range(8), shapes={2: ((9, 16, 24), 24.0), 5: ((9, 16, 24), 24.0)})
+    stills = dataset(
+        store, range(20, 28), shapes={number: ((1, 16 + 8 * (number % 2), 16), 0.0) for number in range(20, 28)}
+    )
+    settings = {"model": NETWORK, "training": ONE_STEP, "crop_frames": 9, "size": [16, 16], "num_frames": 9}
+    tokenizer = run_stage("train_tokenizer", settings, dataset=clips)
+    given = {"clips": clips, "stills": stills}
+    encoded = {
+        name: run_stage("encode_latents", CLIPS, dataset=data, tokenizer=tokenizer) for name, data in given.items()
+    }
+    return {
+        "tokenizer": tokenizer,
+        "latents_clips": encoded["clips"],
+        "latents_stills": encoded["stills"],
+        "signals_clips": run_stage("encode_signals", {}, dataset=clips),
+    }
+
+
+def training(**data: object) -> dict[str, object]:
+    return {
+        "family": "diffusion",
+        "diffusion": DENOISER,
+        "edm": {"condition_latents": [1]},
+        "training": {"steps": 8, "batch_size": 2, "warmup_steps": 1, "validate_every": 4, "log_every": 1, "data": data},
+    }
+
+
+def test_stills_and_clips_of_their_own_shapes_train_one_model(run_stage: Stage, made: dict[str, Artifact]) -> None:
+    phases = [
+        {"steps": 3, "max_frames": 1, "lanes": {"all": {"sources": {"latents_stills": 1, "latents_clips": 0}}}},
+        {},
+    ]
+    trained = run_stage("train_world_model", training(lanes=LANES, phases=phases), **made)
+    lanes = trained.manifest.extra["order"]["lanes"]
+    assert lanes["1/videos"]["latents_clips"]["samples"] == 6
+    assert {name.split("/")[0] for name in lanes} == {"0", "1"}
+    assert trained.manifest.counts["inputs"] == 12
+    assert trained.manifest.skipped == {}
+    points = [json.loads(line) for line in trained.fetch("metrics.jsonl").read_text().splitlines()]
+    assert [point["step"] for point in points if "loss" in point] == list(range(1, 9))
+    assert "validation_mean_psnr" in points[-1], "of the clips; a still has nothing to predict"
+    card = json.loads(trained.fetch("model/config.json").read_text())
+    assert card["config"]["action_width"] == 1
+    assert card["config"]["statistics_frames"] == 2
+
+
+def test_what_does_not_fit_together_is_refused_by_name(
+    run_stage: Stage, store: Store, made: dict[str, Artifact]
+) -> None:
+    other = run_stage(
+        "encode_latents",
+        {**CLIPS, "statistics_frames": 3},
+        dataset=dataset(store, range(4)),
+        tokenizer=made["tokenizer"],
+    )
+    with pytest.raises(ConfigError, match="latents_other and latents_clips differ in statistics_frames: 3, 2"):
+        run_stage("train_world_model", training(), **made, latents_other=other)
+    settings = {
+        "model": NETWORK,
+        "training": {**ONE_STEP, "seed": 1},
+        "crop_frames": 9,
+        "size": [16, 16],
+        "num_frames": 9,
+    }
+    second = run_stage("train_tokenizer", settings, dataset=dataset(store, range(4)))
+    encoded = run_stage("encode_latents", CLIPS, dataset=dataset(store, range(4)), tokenizer=second)
+    with pytest.raises(ConfigError, match="latents_other and latents_clips differ in the tokenizer's weights"):
+        run_stage("train_world_model", training(), **made, latents_other=encoded)
+    with pytest.raises(ConfigError, match="no lane draws from latents_stills"):
+        run_stage("train_world_model", training(lanes={"all": {"sources": {"latents_clips": 1}}}), **made)
+    with pytest.raises(ConfigError, match="trains on batches of one shape"):
+        run_stage("train_world_model", training(mode="packs", tokens=4096), **made)
+    with pytest.raises(DataError, match=r"source 'latents_clips': none of 6 samples is within \{'max_height': 1\}"):
+        run_stage("train_world_model", training(phases=[{"max_height": 1}]), **made)
+    small = {**DENOISER, "network": {**DENOISER["network"], "max_size": [16, 4, 4]}}
+    with pytest.raises(ConfigError, match="exceed max_size"):
+        run_stage("train_world_model", {**training(), "diffusion": small}, **made)

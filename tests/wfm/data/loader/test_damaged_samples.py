@@ -1,0 +1,153 @@
+"""Samples that cannot be read: replaced by the order's rule, the same for all, counted, told, and too many of them refused."""
+
+import pytest
+import torch
+
+from tests.wfm.data.loader.samples import ORDERS, Group, Row, clips, handed, images, packed, planned, rows_of
+from wfm.data.loader import Loader, LoaderConfig
+from wfm.errors import DataError
+
+
+def replaced(order, damaged: set[int], steps: int) -> list[list[Row]]:
+    """What the order says, and its stand-ins for `damaged` rows of clips."""
+    found, state = [], order.start()
+    for _ in range(steps):
+        step, state = order.next(state)
+        rows: list[Row] = []
+        for pack in step.packs:
+            for place, row in enumerate(rows_of(order, step.lane, pack)):
+                attempt = 0
+                while row[0] == "clips" and row[1] in damaged:
+                    row = rows_of(order, step.lane, order.replace(step.lane, pack, place, attempt))[place]
+                    attempt += 1
+                rows.append(row)
+        found.append(sorted(rows))
+    return found
+
+
+@pytest.mark.parametrize("mode", ORDERS)
+def test_a_damaged_sample_in_any_place_has_the_same_stand_in_everywhere(mode):
+    source = clips(size=200_000)
+    order = ORDERS[mode]([source])
+    for row in {row for _, row, _, _ in planned(order, 1)[0]}:
+        source.damaged = {row}
+        wanted = replaced(order, source.damaged, 2)
+        assert wanted != planned(order, 2)
+        for ranks, workers in ((1, 0), (1, 2), (2, 2)):
+            group = Group([source], order, ranks, workers, skipped_count=9)
+            assert [group.step() for _ in range(2)] == wanted, (row, ranks, workers)
+            group.close()
+
+
+def test_stand_ins_that_are_damaged_too_have_others_and_all_are_counted_and_told(caplog):
+    source, other = clips(), images()
+    order = packed([source, other])
+    source.damaged = set(range(0, 40, 2))
+    wanted = replaced(order, source.damaged, 3)
+    group = Group([source, other], order, 1, 3, skipped_count=500)
+    assert [group.step() for _ in range(3)] == wanted
+    (loader,) = group.loaders
+    tries = sum(source.begun.count(row) for row in source.damaged)
+    assert 20 < loader.counters()["skipped"] <= tries  # what was read ahead counts when it is handed out
+    assert set(loader.skipped) == {("clips", "DataError")}
+    told = [record.message for record in caplog.records]
+    assert len(told) == 8, "one by one at first, then every hundredth"
+    assert told[0].startswith("step 0: sample clips-")
+    assert told[7].endswith("another takes its place (8 so far)")
+    group.close()
+
+
+def test_reasons_are_told_apart():
+    source = clips()
+
+    class Truncated(DataError):
+        code = "truncated"
+
+    def before(row: int) -> None:
+        if row % 5 == 0:
+            raise Truncated("half of it")
+
+    source.before, source.damaged = before, {1, 2}
+    with Loader(source, packed([source]), LoaderConfig(skipped_count=500)) as loader:
+        for _ in range(4):
+            loader.next()
+        assert set(loader.skipped) == {("clips", "truncated"), ("clips", "DataError")}
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_too_many_end_the_run_at_the_same_step_and_name_the_first(workers):
+    source = clips()
+    source.damaged = {row for _, row, _, _ in planned(packed([source]), 1)[0][:3]}
+    order = packed([source])
+    with Loader(source, order, LoaderConfig(workers=workers, skipped_count=9, skipped_share=0)) as loader:
+        alone = Loader(source, order, LoaderConfig(workers=0, skipped_count=10**6))
+        while alone.next() and alone.skipped.total() <= 9:
+            assert loader.next()
+        with pytest.raises(DataError, match=r"of \d+ samples could not be read, at most 9 may be replaced") as caught:
+            loader.next()
+        assert str(caught.value).count("the bytes are others") == 8
+    with Loader(source, order, LoaderConfig(workers=workers, skipped_count=0, skipped_share=1)) as loader:
+        assert [loader.next() for _ in range(3)]
+
+
+@pytest.mark.parametrize("mode", ORDERS)
+@pytest.mark.parametrize("most", [3, 10**6])
+def test_where_all_are_damaged_nothing_is_handed_out(mode, most):
+    source = clips()
+    source.damaged = set(range(40))
+    wanted = pytest.raises(DataError, match="nor could any of 16 samples that were to take its place be read")
+    with Loader(source, ORDERS[mode]([source]), LoaderConfig(workers=2, skipped_count=most)) as loader, wanted:
+        loader.next()
+
+
+def test_a_rank_that_only_stands_in_counts_nothing():
+    source = clips()
+    order = ORDERS["bucketed"]([source])
+    source.damaged = {row for step in planned(order, 8) for _, row, _, _ in step}
+    source.damaged -= {row for row in source.damaged if row % 3}
+    group = Group([source], order, 8, 0, skipped_count=10**6)
+    for _ in range(8):
+        group.step()
+    counts = [loader.counters() for loader in group.loaders]
+    alone = Group([source], order, 1, 0, skipped_count=10**6)
+    for _ in range(8):
+        alone.step()
+    whole = alone.loaders[0].counters()
+    for name in ("samples", "skipped", "bytes"):
+        assert sum(each[name] for each in counts) == whole[name] > 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sample_of_another_shape_than_its_length_says_is_damaged(workers):
+    source, lying = clips(), clips()
+    order = packed([source])
+    row = planned(order, 1)[0][0][1]
+    lying.read = lambda at: {"latents": torch.zeros(2, 9, 2, 2)} if at == row else source.read(at)  # type: ignore[method-assign]
+    with Loader(lying, order, LoaderConfig(workers=workers)) as loader:
+        assert sorted(handed(loader.next())) == replaced(order, {row}, 1)[0]
+        assert loader.skipped.total()
+
+
+class AtOnce:
+    """Samples that read several at once."""
+
+    def __init__(self) -> None:
+        self.held = clips()
+        self.ids, self.shapes, self.sizes, self.identity = (
+            self.held.ids, self.held.shapes, self.held.sizes, self.held.identity,
+        )  # fmt: skip
+        self.read, self.calls = self.held.read, 0
+
+    def read_many(self, rows):
+        self.calls += 1
+        return [self.held.read(row) for row in rows]
+
+
+def test_samples_that_are_read_many_at_once_are_the_same():
+    source = AtOnce()
+    order = packed([source.held])
+    for damaged in (set(), {row for _, row, _, _ in planned(order, 1)[0][:2]}):
+        source.held.damaged = damaged
+        with Loader({"clips": source}, order, LoaderConfig(workers=2)) as loader:
+            assert [sorted(handed(loader.next())) for _ in range(3)] == replaced(order, damaged, 3)
+        assert source.calls >= 3

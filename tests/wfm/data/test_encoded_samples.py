@@ -1,0 +1,276 @@
+"""Records read back as samples: their own shapes, parts as one, and every lie of the table refused by name."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.wfm.data.record_rows import SHAPES, TRAIN, committed, latents, record_row
+from tests.wfm.data.test_energon import opened
+from wfm.artifacts import Artifact, Store
+from wfm.artifacts.pull import pull
+from wfm.data.encoded_samples import encoded_samples, read_latents, require_samples
+from wfm.data.record_table import mapped, numbers, place_of
+from wfm.data.records import LENGTHS, RecordWriter, npy_bytes, read_npy, record_key
+from wfm.data.samples import Samples
+from wfm.data.shards import read_sample
+from wfm.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return committed(Store.open(str(tmp_path_factory.mktemp("of") / "store")))
+
+
+@pytest.fixture(scope="module")
+def pulled(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("of") / "pulled"
+    pull(artifact, folder, "all")
+    return folder
+
+
+@pytest.fixture
+def folder(pulled: Path, tmp_path: Path) -> Path:
+    """What was pulled, to be damaged."""
+    return shutil.copytree(pulled, tmp_path / "pulled")
+
+
+def test_parts_are_one_list_of_samples_of_their_own_shape(artifact: Artifact, folder: Path) -> None:
+    for source in (artifact, folder):
+        found: Samples = require_samples(source, "train")
+        assert list(found.ids) == [f"clip{number:02d}:0" for number in TRAIN]
+        assert found.ids[2] == "clip02:0"
+        assert found.ids[1:3] == ("clip01:0", "clip02:0")
+        assert found.shapes.dtype == np.int64
+        assert [tuple(shape) for shape in found.shapes] == [SHAPES[number % 4] for number in TRAIN]
+        for row, number in enumerate(TRAIN):
+            sample = found.read(row)
+            assert np.array_equal(sample["latents"], latents(number, SHAPES[number % 4]))
+            assert sample["fps"] == (0 if number % 4 == 0 else 24 + number)
+            assert found.sizes[row] == sum(tensor.nbytes for tensor in sample.values())
+        for row, sample in zip((5, 0, 5), found.read_many([5, 0, 5]), strict=True):
+            assert sample.keys() == found.read(row).keys()
+            assert all(torch.equal(tensor, found.read(row)[name]) for name, tensor in sample.items())
+    assert require_samples(artifact, "train").identity == require_samples(folder, "train").identity
+    assert require_samples(artifact, "train").identity != require_samples(artifact, "val").identity
+
+
+def test_several_threads_may_read(artifact: Artifact) -> None:
+    found = require_samples(artifact, "train")
+    rows = list(range(len(found))) * 20
+    with ThreadPoolExecutor(8) as threads:
+        read = list(threads.map(found.read, rows))
+    assert all(
+        np.array_equal(s["latents"], latents(TRAIN[r], SHAPES[TRAIN[r] % 4])) for r, s in zip(rows, read, strict=True)
+    )
+
+
+def test_energon_and_webdataset_open_what_was_pulled(folder: Path) -> None:
+    """Counts, bytes and shapes, both splits; nothing is prepared."""
+    import webdataset
+
+    table = mapped(place_of(folder), "train")
+    tars = sorted(str(path) for path in (folder / "shards/train").glob("*.tar"))
+    assert len(tars) > 3
+    theirs = {sample["__key__"]: sample for sample in webdataset.WebDataset(tars, shardshuffle=False).decode()}
+    raw = opened(folder, "train")
+    assert raw.keys() == theirs.keys() == {f"clip{number:02d}-0" for number in TRAIN}
+    assert len(opened(folder, "val")) == 2
+    for row, number in zip(table.to_pylist(), TRAIN, strict=True):
+        wanted, members = latents(number, SHAPES[number % 4]), raw[row["key"]]
+        assert members == read_sample(folder / row["shard"], row["key"]).members
+        assert members["latents.npy"] == npy_bytes(wanted)
+        assert theirs[row["key"]]["latents.npy"].shape == wanted.shape
+        assert np.array_equal(theirs[row["key"]]["latents.npy"], wanted)
+        facts = json.loads(members["json"])
+        assert facts == {name: row[name] for name in facts}
+        assert facts["kind"] == ("image" if number % 4 == 0 else "video")
+        data = (folder / row["shard"]).read_bytes()[row["offset"] : row["offset"] + row["bytes"]]
+        assert hashlib.sha256(data).digest() == row["sha256"]
+        assert google_crc32c.value(data) == row["crc32c"]
+
+
+def test_tokens_and_a_guess(tmp_path: Path) -> None:
+    tokens = {kind: np.arange(24, dtype=kind).reshape(2, 3, 4) for kind in ("int32", "int64")}
+    with RecordWriter(tmp_path, "0a") as records:
+        for kind, array in tokens.items():
+            records.write("train", record_row(kind), {"tokens": array, "extrapolated": array + 1})
+    found = require_samples(tmp_path, "train")
+    for row, array in enumerate(tokens.values()):
+        sample = found.read(row)
+        assert {name: tensor.dtype for name, tensor in sample.items()} == {
+            "tokens": torch.int64, "extrapolated": torch.int64, "fps": torch.float32,
+        }  # fmt: skip
+        assert np.array_equal(sample["tokens"], array)
+        assert np.array_equal(sample["extrapolated"], array + 1)
+        assert found.sizes[row] == sum(tensor.nbytes for tensor in sample.values())
+
+
+def test_everything_in_memory_where_all_have_one_shape(tmp_path: Path, folder: Path) -> None:
+    with RecordWriter(tmp_path / "one", "0a") as records:
+        for number in range(3):
+            records.write("train", record_row(f"c{number}"), {"latents": latents(number, (2, 3, 4))})
+    found = read_latents(tmp_path / "one", "train")
+    assert found is not None
+    assert found[0].arrays["latents"].shape == (3, 3, 2, 3, 4)
+    assert found[0].arrays["fps"].tolist() == [24.0] * 3
+    assert [row["sample_id"] for row in found[1]] == list(found[0].sample_ids)
+    assert read_latents(tmp_path / "one", "val") is None
+    with pytest.raises(DataError, match=r"3 shapes \(t, h, w\).*take = 'windows'"):
+        read_latents(folder, "train")
+
+
+def test_an_empty_split_is_refused_by_name(folder: Path, artifact: Artifact) -> None:
+    assert encoded_samples(folder, "test") is None
+    with pytest.raises(DataError, match="latents aaaaaaaaaaaa: the split 'test' is empty"):
+        require_samples(artifact, "test")
+
+
+def test_what_holds_no_records_is_refused(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path / "store"))
+    attempt = store.attempt("b" * 64)
+    (Path(attempt.path) / "x").write_text("x")
+    with pytest.raises(DataError, match="dataset bbbbbbbbbbbb holds no encoded samples"):
+        encoded_samples(attempt.commit(stage="s", kind="dataset"), "train")
+    with pytest.raises(DataError, match=r"no samples\.parquet is in it"):
+        encoded_samples(tmp_path, "train")
+
+
+def told(folder: Path, **columns: Callable[[object], object]) -> None:
+    """The table of lengths with what row 4 (in part 0a, clip05) says changed."""
+    path = folder / "samples.parquet/0a.parquet"
+    rows = pq.read_table(path).to_pylist()
+    assert rows[4]["sample_id"] == "clip05:0"
+    for name, change in columns.items():
+        rows[4][name] = change(rows[4][name])
+    pq.write_table(pa.Table.from_pylist(rows, schema=LENGTHS), path)
+
+
+LIES: dict[str, tuple[dict[str, Callable[[object], object]], str]] = {
+    "a shape that is none": ({"latent_height": lambda _: 0}, "a shape that no sample has.*clip05:0.*latent_height 0"),
+    "a huge shape": ({"latent_width": lambda _: 1 << 40}, "a shape that no sample has"),
+    "channels below 0": ({"channels": lambda _: -1}, "channels -1"),
+    "no such shard": ({"shard": lambda _: "shards/train/zz-00000.tar"}, "a shard that is not there.*clip05:0"),
+    "outside of the shard": ({"offset": lambda at: at + (1 << 20)}, "a range outside of its shard.*clip05:0"),
+    "longer than the shard": ({"bytes": lambda size: size + (1 << 20)}, "a range outside of its shard"),
+    "before the shard": ({"offset": lambda _: -512}, "a range outside of its shard"),
+    "so large that sums overflow": ({"offset": lambda _: (1 << 63) - 512}, "a range outside of its shard"),
+    "not on a block": ({"offset": lambda at: at + 1}, "a range outside of its shard"),
+    "no bytes": ({"bytes": lambda _: 0}, "a range outside of its shard"),
+    "another kind": ({"kind": lambda _: "sound"}, "a kind other than video and image.*'sound'"),
+    "a rate that is none": ({"fps": lambda _: float("nan")}, "a rate that is none"),
+    "an id twice": ({"sample_id": lambda _: "clip00:0"}, "the id of another row.*clip00:0"),
+    "an id twice, in another part": ({"sample_id": lambda _: "clip06:0"}, "the id of another row.*clip06:0"),
+    "another key": ({"key": lambda _: "clip04-0"}, "the key of another sample.*clip05:0: key 'clip04-0'"),
+    "nothing": ({"sha256": lambda _: None}, "rows without sha256"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_table_that_cannot_be_true_is_refused_when_it_is_opened(folder: Path, lie: str) -> None:
+    columns, words = LIES[lie]
+    told(folder, **columns)
+    with pytest.raises(DataError, match=words):
+        encoded_samples(folder, "train")
+
+
+def test_a_table_without_a_column_is_refused(folder: Path) -> None:
+    path = folder / "samples.parquet/f3.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["offset"]), path)
+    with pytest.raises(DataError, match=r"samples\.parquet of .*pulled lacks offset"):
+        encoded_samples(folder, "train")
+    pq.write_table(pq.read_table(path).append_column("offset", pa.array(["x"] * 5)), path)
+    with pytest.raises(DataError, match=r"samples\.parquet of .*pulled: "):
+        encoded_samples(folder, "train")
+
+
+FALSE: dict[str, tuple[dict[str, Callable[[object], object]], str]] = {
+    "another shape": ({"latent_frames": lambda t: t + 1}, r"clip05:0: latents\.npy holds .*\(3, 3, 2, 2\).*4, 2, 2\]"),
+    "other channels": ({"channels": lambda _: 2}, r"latents\.npy holds .*its row says <f4 \[2, 3, 2, 2\]"),
+    "tokens": ({"channels": lambda _: 0}, r"sample clip05:0: no member 'tokens\.npy'; it has json, latents\.npy"),
+    "a guess": ({"extrapolated": lambda _: True}, r"sample clip05:0: no member 'extrapolated\.npy'"),
+    "another hash": ({"crc32c": lambda _: 7}, r"sample clip05:0: .*0a-\d+\.tar, .* do not have the crc32c 7"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", FALSE)
+def test_a_sample_that_is_not_what_its_row_says_is_refused_when_it_is_read(folder: Path, lie: str) -> None:
+    columns, words = FALSE[lie]
+    told(folder, **columns)
+    found = require_samples(folder, "train")
+    row = list(found.ids).index("clip05:0")
+    with pytest.raises(DataError, match=words):
+        found.read(row)
+    for other in set(range(len(found))) - {row}:
+        found.read(other)
+
+
+def test_rows_that_have_changed_places_are_refused_when_they_are_read(folder: Path) -> None:
+    """All that they say of the shards is true, and of other samples."""
+    path = folder / "samples.parquet/0a.parquet"
+    rows = pq.read_table(path).to_pylist()
+    one, other = (next(row for row in rows if row["clip_id"] == clip) for clip in ("clip00", "clip04"))
+    for name in ("shard", "offset", "bytes", "sha256"):
+        one[name], other[name] = other[name], one[name]
+    pq.write_table(pa.Table.from_pylist(rows, schema=LENGTHS), path)
+    with pytest.raises(DataError, match="sample clip00:0: the record that its row names is of another sample"):
+        require_samples(folder, "train").read(0)
+
+
+def test_a_truncated_shard_is_refused_by_name(folder: Path) -> None:
+    found = require_samples(folder, "train")
+    path = folder / found.table.column("shard")[4].as_py()
+    path.write_bytes(path.read_bytes()[: found.table.column("offset")[4].as_py() + 700])
+    with pytest.raises(DataError, match=r"sample clip05:0: .*0a-\d+\.tar"):
+        found.read(4)
+    with pytest.raises(DataError, match="a range outside of its shard, such as sample clip05:0"):
+        require_samples(folder, "train")
+
+
+def test_a_changed_byte_is_refused(folder: Path) -> None:
+    found = require_samples(folder, "train")
+    path = folder / found.table.column("shard")[0].as_py()
+    data = bytearray(path.read_bytes())
+    data[found.table.column("offset")[0].as_py() + 600] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"sample clip00:0: .* do not have the sha256"):
+        found.read(0)
+
+
+def test_numbers_are_mapped_and_not_copied(folder: Path) -> None:
+    table = mapped(place_of(folder), "train")
+    column = numbers(table, "offset")
+    assert not column.flags.writeable
+    assert column.__array_interface__["data"][0] == table.column("offset").chunk(0).buffers()[1].address
+    shutil.rmtree(folder)
+    assert len(column) == len(TRAIN), "nothing of the source is needed any more"
+
+
+def test_no_two_samples_share_a_key() -> None:
+    clips = ["a", "a-0", "a-0-mirrored", "b-3"]
+    names = {f"{clip}:{start}{turn}" for clip in clips for start in (0, 3) for turn in ("", ":mirrored")}
+    assert len({record_key(name) for name in names}) == len(names)
+
+
+def test_an_array_is_taken_by_its_row_and_not_by_its_header() -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert np.array_equal(read_npy(npy_bytes(array), (2, 3), ["<f4"], "x"), array)
+    for data in (
+        b"",
+        b"\x93NUMPY",
+        npy_bytes(array)[:-1],
+        npy_bytes(array) + b"x",
+        npy_bytes(array.T),
+        npy_bytes(array > 1),
+    ):
+        with pytest.raises(DataError, match=r"x holds .* its row says <f4 \[2, 3\]"):
+            read_npy(data, (2, 3), ["<f4"], "x")

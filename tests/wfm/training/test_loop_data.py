@@ -1,0 +1,72 @@
+"""What the loop makes of data that is late or damaged: it waits, can be stopped meanwhile, and says what was skipped."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from tests.wfm.training.test_loop import configuration, loader, run, same
+from wfm.data.loader import ArrayDataset, Loader, LoaderConfig
+from wfm.data.order import one_shape
+from wfm.errors import Cancelled, DataError
+from wfm.training.loop import CLOCK
+from wfm.training.metrics import read_curve
+
+
+class Held:
+    """Samples of an `ArrayDataset`, read one by one; from the `first` read on they hang until `go`."""
+
+    def __init__(self, held: ArrayDataset, first: int = 0, damaged: frozenset[int] = frozenset()) -> None:
+        self._held, self._damaged, self._left = held, damaged, first
+        self.ids, self.shapes, self.sizes, self.identity = held.ids, held.shapes, held.sizes, held.identity
+        self.go = threading.Event()
+
+    def read(self, row: int) -> dict[str, torch.Tensor]:
+        self._left -= 1
+        if self._left < 0:
+            self.go.wait()
+        if row in self._damaged:
+            raise DataError(f"row {row} is torn")
+        return self._held.read(row)
+
+
+def held(first: int = 10**6, damaged: frozenset[int] = frozenset(), **how: int) -> tuple[Held, Loader]:
+    data = Held(loader().sources["samples"], first, damaged)
+    return data, Loader(data, one_shape(data.ids, 4, 0), LoaderConfig(workers=1, prefetch_bytes=200, **how))
+
+
+def test_a_stop_while_the_training_waits_for_data_keeps_the_step(tmp_path):
+    whole, _ = run(tmp_path / "whole")
+    data, late = held(first=40)
+    began = time.monotonic()
+    with late, pytest.raises(Cancelled, match=r"step 10 of 24 is kept"):
+        run(tmp_path / "parts", data=late, stop_at=10 + 1)  # asked once a step, and then by whoever waits
+    assert time.monotonic() - began < 30, "it did not wait for the sample"
+    data.go.set()
+    parts, result = run(tmp_path / "parts", data=held()[1])
+    assert result.resumed_from == 10
+    assert same(whole, parts)
+
+
+def test_waiting_and_skipped_samples_are_told(tmp_path):
+    data, late = held(first=40, damaged=frozenset({3, 7}))
+    threading.Timer(0.5, data.go.set).start()
+    with late:
+        _, result = run(tmp_path, data=late)
+    assert 0.2 < result.waited_for_data < result.seconds
+    assert sum(result.skipped.values()) >= 2
+    assert set(result.skipped) == {"DataError"} or len(result.skipped) == 1
+    points = read_curve(tmp_path / CLOCK)
+    assert [point["step"] for point in points] == [5, 10, 15, 20, 24]
+    assert points[-1]["waited"] >= 0.2
+    assert points[-1]["skipped"] == sum(result.skipped.values())
+    assert not {"waited", "skipped"} & set(read_curve(tmp_path / "metrics.jsonl")[-1]), (
+        "these depend on nothing but the run"
+    )
+
+
+def test_too_many_damaged_samples_end_it(tmp_path):
+    _, late = held(damaged=frozenset(range(6)), skipped_count=3)
+    with late, pytest.raises(DataError, match=r"could not be read, at most 3 may be replaced"):
+        run(tmp_path, data=late, config=configuration(steps=40))

@@ -1,0 +1,174 @@
+"""Threads that read ahead of use: planned in order, read in any, taken in order, in bounded memory.
+
+A thread that finds nothing left to read plans the next step, from lengths alone; one that reads the last sample of a step makes
+the batch. Python runs one thread at a time, but reading, decoding and stacking are done by numpy, libav, sockets and torch,
+which let others run meanwhile; so threads are enough, and nothing is sent between processes.
+
+The bound: a run of samples is begun only if it fits into what is left of `most_bytes`, or belongs to the step that is taken
+next. Runs are begun in the order's order, so in flight (being read, or read and not taken) is never more than `most_bytes` and
+the bytes of a single step, whichever is more; and the step that is waited for can always be read.
+"""
+
+import atexit
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+from wfm.data.loader.work import Maker, Run, Work
+from wfm.errors import Cancelled
+from wfm.pulse import beat, expecting, sign
+
+POLL_SECONDS = 0.2
+"""How often whoever waits looks whether it is to stop."""
+_EXIT_SECONDS = 1.0
+"""How long the process waits at its exit for threads that were not ended: one that is inside of torch when the interpreter goes
+would take the process down with it. One that hangs in a socket does not matter."""
+_running: "weakref.WeakSet[Ahead]" = weakref.WeakSet()
+
+
+class Ahead:
+    """Works of one rank from a state of the order on. Ends with `stop`, for good."""
+
+    def __init__(self, maker: Maker, state: Any, workers: int, most_bytes: int) -> None:
+        self._maker, self._state, self._most = maker, state, most_bytes
+        self._lock = threading.RLock()  # a collector of garbage may call `stop` anywhere, in any of the threads
+        self._room, self._done = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._works: deque[Work] = deque()
+        self._runs: deque[Run] = deque()
+        self._planning = self._ended = self._stopped = False
+        self._read = 0
+        self.bytes = 0
+        "In flight."
+        self.threads = [
+            threading.Thread(target=self._run, name=f"wfm-loader-{number}", daemon=True) for number in range(workers)
+        ]
+        _running.add(self)
+        _end_at_exit()
+        for thread in self.threads:
+            thread.start()
+
+    def take(self, stopping: Callable[[], bool]) -> Work:
+        """The next work, finished or failed; waits for it. Raises Cancelled when `stopping()` turns true meanwhile."""
+        with self._lock:
+            if self._is_ready():
+                return self._hand_out()
+        with expecting("data", sign().limit):
+            while True:
+                with self._lock:
+                    read = self._read
+                    if self._done.wait_for(self._is_ready, POLL_SECONDS):
+                        return self._hand_out()
+                    got_on, stopped = self._read != read, self._stopped
+                if stopped:
+                    raise RuntimeError("the loader was closed while data was waited for")
+                if stopping():
+                    raise Cancelled("asked to stop while waiting for data")
+                if got_on:
+                    beat("data")
+
+    def stop(self) -> None:
+        """No further read is begun; threads end with the one they are at."""
+        with self._lock:
+            self._stopped = True
+            self._room.notify_all()
+
+    def _is_ready(self) -> bool:
+        return bool(self._works) and self._works[0].ready
+
+    def _hand_out(self) -> Work:
+        work = self._works.popleft()
+        self.bytes -= work.bytes
+        self._room.notify()
+        return work
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                while not (self._stopped or self._may_read() or self._may_plan()):
+                    self._room.wait()
+                if self._stopped:
+                    return
+                run = self._runs.popleft() if self._runs else None
+                if run is None:
+                    self._planning = True
+                else:
+                    self.bytes += run.bytes
+                if self._may_read() or self._may_plan():
+                    self._room.notify()  # one wakes the next, as long as there is something to do
+            if run is None:
+                self._plan()
+            else:
+                self._fulfil(run)
+
+    def _may_read(self) -> bool:
+        return bool(self._runs) and self._fits(self._runs[0])
+
+    def _fits(self, run: Run) -> bool:
+        return self.bytes + run.bytes <= self._most or run.work is self._works[0]
+
+    def _may_plan(self) -> bool:
+        wanted = not self._works or self.bytes < self._most
+        return not (self._runs or self._planning or self._ended) and wanted
+
+    def _plan(self) -> None:
+        """Steps with a run for each thread at least: the others would wake for nothing."""
+        works: list[Work] = []
+        while not self._ended and sum(len(work.runs) for work in works) < len(self.threads):
+            try:
+                works.append(self._maker.lay_out(self._state))
+                self._state = works[-1].after
+            except BaseException as error:  # raised again by whoever takes it
+                works.append(Work.failed(error))
+                self._ended = works[-1].ready = True
+        with self._lock:
+            self._planning = False
+            if self._stopped:
+                return
+            self._works.extend(works)
+            self._runs.extend(run for work in works for run in work.runs)
+            self._tell(works[-1])
+
+    def _fulfil(self, run: Run) -> None:
+        more, work = self._maker.read(run), run.work
+        with self._lock:
+            self._read += 1
+            work.left -= 1
+            work.bytes += more
+            self.bytes += more
+            last = not work.left
+            if work.error is not None:
+                work.ready, last = True, False  # whatever else of it still hangs
+                self._tell(work)
+        if last:
+            self._maker.finish(work)
+            with self._lock:
+                work.ready = True
+                self._tell(work)
+
+    def _tell(self, work: Work) -> None:
+        if self._works and self._works[0] is work:
+            self._done.notify()
+
+
+@cache
+def _end_at_exit() -> None:
+    atexit.register(_end_all)
+
+
+def _end_all() -> None:
+    left = list(_running)
+    for each in left:
+        each.stop()
+    wait_for_end([thread for each in left for thread in each.threads], _EXIT_SECONDS)
+
+
+def wait_for_end(threads: list[threading.Thread], seconds: float) -> list[threading.Thread]:
+    """Those that still run after `seconds`: they hang in a read."""
+    until = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    return [thread for thread in threads if thread.is_alive()]

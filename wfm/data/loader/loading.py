@@ -1,0 +1,236 @@
+"""The loader: batches of an order, one after the other, read ahead of use. See the guide of this package."""
+
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from hashlib import sha256
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from wfm.data.loader.ahead import Ahead, wait_for_end
+from wfm.data.loader.config import LoaderConfig
+from wfm.data.loader.device import Mover
+from wfm.data.loader.work import Maker, Skip, Transform, Work
+from wfm.data.order.lanes import AnyOrder, AnyStep
+from wfm.data.order.sources import Pieces, sample_keys
+from wfm.data.samples import Samples
+from wfm.errors import ConfigError, DataError, TryAgain
+from wfm.log import get_logger
+
+CLOSE_SECONDS = 5.0
+"""How long `close` waits for reads that are under way."""
+_LOOKED_AT = 64
+_SHOWN = 8
+"""Samples that could not be read and are told of one by one; then every hundredth."""
+
+
+class Loader:
+    """Endless batches in the order's order, whole or a rank's share of each.
+
+    Where it stands is what was handed out, never what was read ahead: `state` and `restore` continue it with any number of
+    ranks and threads. A context manager, so that its threads end.
+
+    A sample that is damaged (DataError from `Samples.read`) is replaced by the order's rule: the stand-in depends on the data
+    alone, so every rank and every restart has the same. What a storage does not give (TryAgain), be it to one rank only, is
+    never replaced: it ends that rank's step with TryAgain, for ranks that went on with other samples would not be one run.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Samples] | Samples,
+        order: AnyOrder[AnyStep],
+        config: LoaderConfig | None = None,
+        *,
+        transform: Transform | None = None,
+    ) -> None:
+        """`sources`: by the names that the order knows them by; or the samples alone, where it has one source.
+        `transform(batch) -> batch` runs on each batch, in the thread that made it (decode, crop, normalise); it may use the
+        batch's seeds and nothing else random.
+
+        Raises ConfigError for other sources than the order's, DataError for one that is empty.
+        """
+        wanted = {name for names in order.sources.values() for name in names}
+        if not isinstance(sources, Mapping):
+            sources = dict.fromkeys(wanted, sources) if len(wanted) == 1 else {"(one alone)": sources}
+        if wanted != set(sources):
+            raise ConfigError(f"the order is of the sources {sorted(wanted)}, and given are {sorted(sources)}")
+        if empty := sorted(name for name, samples in sources.items() if not len(samples.ids)):
+            raise DataError(f"source {empty[0]!r} has no samples: there is nothing to train on")
+        for lane, pieces in order.pieces().items():
+            for name, held in zip(order.sources[lane], pieces, strict=True):
+                _require_same(name, held, sources[name])
+        self.sources, self.order, self.config = dict(sources), order, config or LoaderConfig()
+        self._mover = Mover(self.config.device, self.config.pin)
+        self._maker = Maker(self.sources, order, transform, self._mover)
+        self._state = order.start()
+        self._ahead: Ahead | None = None
+        self._threads: list[Any] = []
+        self._closed = False
+        self.share = 1.0
+        "Of the global batch, the part that the last batch was."
+        self.waited = 0.0
+        "Seconds in `next` so far in which nothing was ready."
+        self.skipped: Counter[tuple[str, str]] = Counter()
+        "(source, reason) -> samples that were replaced, in what was handed out by this process."
+        self._first: list[str] = []
+        self._samples = self._bytes = 0
+
+    @cached_property
+    def identity(self) -> str:
+        """sha256 of the sources and of all that decides what their rows give. The order is told apart by each `state`: one of
+        another order is refused, and is no other run's that may be begun anew."""
+        facts = [f"{name}\x1f{self.sources[name].identity}" for name in sorted(self.sources)]
+        return sha256("\x1e".join(facts).encode()).hexdigest()
+
+    def share_with(self, rank: int, ranks: int) -> None:
+        """From here on batches are what `rank` of `ranks` has of each global batch. A rank that has nothing of it is given its
+        first sample, with a `share` of 0: it takes part in all that ranks do together, and counts for nothing."""
+        if (rank, ranks) != (self._maker.rank, self._maker.ranks):
+            self._drop()
+            self._maker.rank, self._maker.ranks = rank, ranks
+
+    def next(self, stopping: Callable[[], bool] = lambda: False) -> Any:
+        """The next batch of this rank: a `Batch`, or a `PackedBatch` where the order makes packs.
+
+        `stopping` is asked while it waits, and ends that with Cancelled. Whatever it raises, the loader stands where it stood:
+        calling it again tries again. Raises TryAgain for storage that does not answer, DataError for too many samples that
+        cannot be read, and whatever a transform or a source raises.
+        """
+        if self._closed:
+            raise RuntimeError("the loader is closed")
+        began = time.monotonic()
+        try:
+            try:
+                work = self._now() if self._reads_at_once else self._read_ahead().take(stopping)
+            finally:
+                self.waited += time.monotonic() - began
+            if work.error is not None:
+                self._raise(work, work.error)
+            self._count(work)
+            batch = self._mover.take(work.batch, work.event)
+            self._state, self.share = work.after, work.share
+        except BaseException:
+            self._drop()  # what was taken and not handed out must come again
+            raise
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        """Where it stands, as JSON values: the same for all ranks."""
+        return self.order.save(self._state)
+
+    def restore(self, values: dict[str, Any]) -> None:
+        """Continue from a saved `state`. Raises ConfigError for that of another order, DataError for one that is damaged."""
+        state = self.order.restore(values)
+        self._drop()
+        self._state = state
+
+    def counters(self) -> dict[str, float]:
+        """What curves show of it: seconds waited, bytes in flight, samples, bytes and replaced samples handed out, and what its
+        sources count, as ``reader_<name>``, summed."""
+        found: Counter[str] = Counter()
+        for samples in self.sources.values():
+            found.update({f"reader_{name}": value for name, value in getattr(samples, "counters", {}).items()})
+        return {
+            "waited": self.waited,
+            "bytes_in_flight": float(self._ahead.bytes if self._ahead is not None else 0),
+            "samples": float(self._samples),
+            "bytes": float(self._bytes),
+            "skipped": float(self.skipped.total()),
+            **{name: float(value) for name, value in found.items()},
+        }
+
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """End the threads. One that hangs in a read for more than `seconds` is left to it: it holds nobody at the exit."""
+        self._drop()
+        self._closed = True
+        self._threads = wait_for_end(self._threads, seconds)
+        if self._threads:
+            get_logger(__name__).warning(
+                "data: %d of the threads that read still hang in a read after %g s; they end with it, or with the process",
+                len(self._threads),
+                seconds,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _reads_at_once(self) -> bool:
+        return self._maker.in_memory or not self.config.workers
+
+    def _read_ahead(self) -> Ahead:
+        if self._ahead is None:
+            self._ahead = Ahead(self._maker, self._state, self.config.workers, self.config.prefetch_bytes)
+            self._end = weakref.finalize(self, self._ahead.stop)
+            self._end.atexit = False
+            self._threads = [thread for thread in self._threads if thread.is_alive()] + self._ahead.threads
+        return self._ahead
+
+    def _now(self) -> Work:
+        try:
+            work = self._maker.lay_out(self._state)
+        except Exception as error:
+            return Work.failed(error)
+        for run in work.runs:
+            self._maker.read(run)
+            if work.error is not None:
+                return work
+        self._maker.finish(work)
+        return work
+
+    def _drop(self) -> None:
+        """Forget what was read ahead: the next batch is read from where the loader stands."""
+        if self._ahead is not None:
+            self._end()
+            self._ahead = None
+
+    @staticmethod
+    def _raise(work: Work, error: BaseException) -> None:
+        where = f"data of step {work.step}, {work.where}" if work.step >= 0 else "planning data"
+        if isinstance(error, TryAgain):
+            raise TryAgain(f"{where}: {error}") from error
+        error.add_note(where)
+        raise error
+
+    def _count(self, work: Work) -> None:
+        """Count what was handed out, and tell of samples that were replaced. Raises DataError for too many."""
+        if not work.share:
+            return  # read, but another rank's
+        samples = self._samples + work.table.shape[1]
+        for skip in work.skips:
+            self._tell(work, skip)
+        most = max(self.config.skipped_count, int(self.config.skipped_share * samples))
+        if (total := self.skipped.total()) > most:
+            raise DataError(
+                f"{total} of {samples} samples could not be read, at most {most} may be replaced (loader.skipped_count, "
+                f"loader.skipped_share): {'; '.join(self._first)}; mend the data, or raise the limits"
+            )
+        self._samples, self._bytes = samples, self._bytes + work.bytes
+
+    def _tell(self, work: Work, skip: Skip) -> None:
+        self.skipped[skip.source, skip.reason] += 1
+        words = f"sample {skip.sample} of {skip.source!r}: {skip.error}"
+        if len(self._first) < _SHOWN:
+            self._first.append(words)
+        if (total := self.skipped.total()) <= _SHOWN or total % 100 == 0:
+            get_logger(__name__).warning("step %d: %s; another takes its place (%d so far)", work.step, words, total)
+
+
+def _require_same(name: str, pieces: Pieces, samples: Samples) -> None:
+    """Raises ConfigError where an order is of other samples than those given; a few of them are looked at."""
+    if (last := int(pieces.rows.max())) >= len(samples.ids):
+        raise ConfigError(f"source {name!r}: the order wants its row {last}, and given are {len(samples.ids)} samples")
+    looked_at = np.linspace(0, len(pieces.rows) - 1, min(len(pieces.rows), _LOOKED_AT)).astype(np.int64)
+    ids = [samples.ids[row] for row in pieces.rows[looked_at].tolist()]
+    if (other := np.flatnonzero(sample_keys(ids) != pieces.keys[looked_at])).size:
+        row = pieces.rows[looked_at[other[0]]]
+        raise ConfigError(f"source {name!r}: row {row} is {ids[other[0]]!r}, and the order is of another sample there")

@@ -1,0 +1,99 @@
+"""Clips and still images at their own shape: whole, at their own size, aspect and rate, as far as a tokenizer divides them.
+
+Of a picture the sides become multiples of what the tokenizer packs into one latent position, within a limit of pixels: it is
+scaled down as one, so that its aspect stays, never up, and what is over on either side of the middle (less than one position)
+is cut off. Of a clip the frames become 1 + n x what it packs into one latent frame; what is over at the end is counted.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from wfm.data.shards import iter_samples
+from wfm.data.windows import DecodedClip, Window, clip_windows, decode_sample
+from wfm.errors import DataError
+
+
+class TooSmall(DataError):
+    """A side of a picture is shorter than one latent position."""
+
+
+@dataclass(frozen=True)
+class OwnSize:
+    """Sizes of pictures (height, width) for a tokenizer of `multiple` pixels a latent position."""
+
+    max_pixels: int
+    "Of a picture; larger ones are scaled down."
+    multiple: int
+
+    def __call__(self, height: int, width: int) -> tuple[int, int]:
+        """What a picture of that size is scaled to; `cut` takes the middle of it. Raises TooSmall."""
+        tall, wide = self.sides(height, width)
+        if tall * width >= wide * height:  # the width is over
+            return tall, width * tall // height
+        return height * wide // width, wide
+
+    def sides(self, height: int, width: int) -> tuple[int, int]:
+        """The sides that are left of a picture of that size. Raises TooSmall."""
+        tall, wide = height, width
+        if height * width > self.max_pixels:
+            tall, wide = (math.isqrt(self.max_pixels * a // b) for a, b in ((height, width), (width, height)))
+        tall, wide = tall // self.multiple * self.multiple, wide // self.multiple * self.multiple
+        if not tall or not wide:
+            raise TooSmall(
+                f"a picture of {height}x{width} pixels, at most {self.max_pixels} of them, has a side of less than the "
+                f"{self.multiple} pixels of one latent position"
+            )
+        return tall, wide
+
+
+@dataclass(frozen=True)
+class OwnShape:
+    """What a tokenizer takes of a clip."""
+
+    size: OwnSize
+    temporal: int
+    "Frames of a latent frame after the first."
+    max_frames: int = 0
+    "Of a sample; a longer clip gives several, one after the other. 0: any number."
+
+    def samples(self, shards: Iterable[Path], exclude: Collection[str], counts: Counter[str]) -> Iterator[Window]:
+        """What is taken of the clips of some shards, without the keys of `exclude`, one clip in memory.
+
+        Counts `clips`; those of which nothing is taken by reason, `too_small` or `too_short` (no second latent frame: it would
+        be a still image); and frames that are left over at the end of a clip, `frames_left_over`.
+        """
+        for path in shards:
+            for sample in iter_samples(path):
+                if sample.key in exclude:
+                    continue
+                counts["clips"] += 1
+                try:
+                    clip = decode_sample(sample, self.size)
+                except TooSmall:
+                    counts["too_small"] += 1
+                    continue
+                found = list(self.pieces(clip))
+                counts["too_short"] += not found
+                counts["frames_left_over"] += len(clip.frames) - sum(len(piece.frames) for piece in found)
+                yield from found
+
+    def pieces(self, clip: DecodedClip) -> Iterator[Window]:
+        """The samples of one clip, one after the other."""
+        total, height, width = clip.frames.shape[:3]
+        tall, wide = (side // self.size.multiple * self.size.multiple for side in (height, width))
+        top, left = (height - tall) // 2, (width - wide) // 2
+        cut = replace(clip, frames=clip.frames[:, top : top + tall, left : left + wide])
+        most = self.max_frames or total
+        still = self.temporal == 1 or self.max_frames == 1 or clip.row.get("kind") == "image"
+        least = 1 if still else 1 + self.temporal
+        start = 0
+        while (frames := self._taken(min(most, total - start))) >= least:
+            yield next(clip_windows(cut, num_frames=frames, stride_frames=total, first=start))
+            start += frames
+
+    def _taken(self, frames: int) -> int:
+        """The most frames, of so many, that the tokenizer takes; 0 of none."""
+        return 1 + (frames - 1) // self.temporal * self.temporal if frames > 0 else 0

@@ -1,0 +1,100 @@
+"""Passes over samples that keep none of them: what statistics, closed forms and the few watched windows are read by.
+
+A sample that is damaged is left out and told; so that a pass over most of the data is not taken for one over all of it, more
+than `DAMAGED_SHARE` of them ends it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wfm.data.loader.batches import stack
+from wfm.data.samples import Samples
+from wfm.data.seeds import mix
+from wfm.errors import DataError
+from wfm.log import get_logger
+
+DAMAGED_SHARE = 0.01
+"""Of the samples of a pass that may be damaged; one may always be."""
+AHEAD = 32
+"""Samples that are read ahead of the one that is wanted, by as many threads as `READERS`."""
+READERS = 8
+
+
+def read_rows(samples: Samples, rows: Iterable[int]) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """(row, its tensors) in the order of `rows`, some read ahead; damaged ones are left out. Raises DataError where too many
+    are."""
+    damaged, seen = [], 0
+    with ThreadPoolExecutor(READERS, thread_name_prefix="pass") as readers:
+        for row, reading in _ahead(rows, lambda row: readers.submit(samples.read, row)):
+            seen += 1
+            try:
+                yield row, reading.result()
+            except DataError as error:
+                damaged.append(f"{samples.ids[row]} ({error})")
+    if damaged:
+        said = f"{len(damaged)} of {seen} samples cannot be read, such as {damaged[0]}"
+        if len(damaged) > max(1, DAMAGED_SHARE * seen):
+            raise DataError(f"{said}: encode them again, or leave them out of the data set")
+        get_logger(__name__).warning("%s: left out", said)
+
+
+def _ahead(
+    rows: Iterable[int], submit: Callable[[int], "Future[dict[str, Tensor]]"]
+) -> Iterator[tuple[int, "Future[dict[str, Tensor]]"]]:
+    waiting: deque[tuple[int, Future[dict[str, Tensor]]]] = deque()
+    try:
+        for row in rows:
+            waiting.append((row, submit(row)))
+            if len(waiting) > AHEAD:
+                yield waiting.popleft()
+        while waiting:
+            yield waiting.popleft()
+    finally:
+        for _, reading in waiting:
+            reading.cancel()
+
+
+def batches(
+    samples: Samples, names: Sequence[str] = (), *, size: int = 256, rows: Sequence[int] | np.ndarray | None = None
+) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    """(rows, their tensors; of `names` those that there are, or all) of every sample once, or of each of `rows`: batches
+    `[B, ...]` of one shape, at most `size` samples; those of a shape in the order given."""
+    order = np.arange(len(samples.ids)) if rows is None else np.asarray(rows, np.int64)
+    _, kinds = np.unique(samples.shapes[order], axis=0, return_inverse=True)
+    kinds = kinds.reshape(-1)
+    for kind in range(int(kinds.max()) + 1 if len(order) else 0):
+        held: list[tuple[int, dict[str, Tensor]]] = []
+        for each in read_rows(samples, order[kinds == kind].tolist()):
+            held.append(each)
+            if len(held) == size:
+                yield _batch(samples, held, names)
+                held = []
+        if held:
+            yield _batch(samples, held, names)
+
+
+def _batch(
+    samples: Samples, held: Sequence[tuple[int, dict[str, Tensor]]], names: Sequence[str]
+) -> tuple[list[int], dict[str, Tensor]]:
+    rows = [row for row, _ in held]
+    asked = [{name: one[name] for name in names or one if name in one} for _, one in held]
+    batch = stack(asked, torch.zeros(0), lambda place: samples.ids[rows[place]])
+    del batch["seeds"]  # of a training's draw, which this is not
+    return rows, batch
+
+
+def chosen(samples: Samples, count: int) -> list[int]:
+    """`count` rows (0: all), by the hash of their ids: the same on every machine, in whatever order the samples lie."""
+    order = sorted(range(len(samples.ids)), key=lambda row: mix(0, samples.ids[row]))
+    return order[: count or None]
+
+
+def tensors_of(samples: Samples) -> frozenset[str]:
+    """Names of what a sample gives, by the first that can be read."""
+    _, first = next(read_rows(samples, range(len(samples.ids))))
+    return frozenset(first)

@@ -1,0 +1,66 @@
+"""Where records lie, as arrays: a million of them are 56 MB, and no Python object is made for any."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from wfm.errors import DataError
+
+_BLOCK = 512
+_DIGEST = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordPlaces:
+    """Byte ranges of shards, each of one sample with its tar headers and padding. Raises `DataError` for arrays that cannot be
+    such places, naming the first row that is wrong.
+
+    The arrays may be memory-mapped; none is copied.
+    """
+
+    shards: Sequence[str]
+    "Where each shard is: a path, or a file://, s3:// or gs:// address."
+    shard: np.ndarray
+    "Integers [N]: which of `shards`."
+    offset: np.ndarray
+    "int64 [N]: of the sample's first header in its shard [bytes]."
+    size: np.ndarray
+    "int64 [N]: of the range [bytes]."
+    sha256: np.ndarray
+    "uint8 [N, 32]: of the range."
+    crc32c: np.ndarray | None = None
+    "uint32 [N]: of the range, to check what is read of a local disk in a tenth of the time; without it sha256 is compared."
+
+    def __post_init__(self) -> None:
+        rows = len(self.shard)
+        if self.offset.shape != (rows,) or self.size.shape != (rows,) or self.sha256.shape != (rows, _DIGEST):
+            shapes = ", ".join(str(array.shape) for array in (self.shard, self.offset, self.size, self.sha256))
+            raise DataError(f"places of records: arrays of [N], [N], [N] and [N, 32] are expected, these are {shapes}")
+        kinds = "".join(array.dtype.kind for array in (self.shard, self.offset, self.size))
+        if self.sha256.dtype != np.uint8 or kinds.strip("iu"):
+            raise DataError("places of records: sha256 is of uint8, all else of integers; these are of other types")
+        if self.crc32c is not None and (self.crc32c.shape != (rows,) or self.crc32c.dtype != np.uint32):
+            raise DataError(
+                f"places of records: crc32c is {self.crc32c.dtype} {self.crc32c.shape}, uint32 ({rows},) is expected"
+            )
+        wrong_shard = (self.shard < 0) | (self.shard >= len(self.shards))
+        self._refuse(wrong_shard, self.shard, f"shard number {{}} is none of the {len(self.shards)} shards")
+        self._refuse((self.offset < 0) | (self.offset % _BLOCK != 0), self.offset, "offset {} is no block of a tar")
+        self._refuse((self.size <= 0) | (self.size % _BLOCK != 0), self.size, "{} bytes are no whole blocks of a tar")
+        self._refuse(self.offset > 2**62, self.offset, "offset {} lies beyond any file")
+        self._refuse(self.size > 2**62, self.size, "{} bytes are more than any file has")
+
+    def _refuse(self, wrong: np.ndarray, values: np.ndarray, words: str) -> None:
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise DataError(f"places of records: row {row} lies: {words.format(int(values[row]))}")
+
+    def __len__(self) -> int:
+        return len(self.shard)
+
+    def ends(self) -> np.ndarray:
+        """int64 [shards]: how many bytes each shard needs to have, at least."""
+        ends = np.zeros(len(self.shards), np.int64)
+        np.maximum.at(ends, self.shard, self.offset + self.size)
+        return ends

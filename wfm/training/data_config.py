@@ -1,0 +1,110 @@
+"""Recipes as data: which samples a training reads at what rates, in batches of one shape or in packs, and in which phases.
+
+    --set training.data.tokens=65536 --set training.data.mode=packs
+    --set 'training.data.lanes={"images": {"sources": {"stills": 1}}, "videos": {"rate": 3, "sources": {"a": 2, "b": 1}}}'
+    --set 'training.data.phases=[{"steps": 2000, "max_frames": 5, "max_height": 32}, {}]'
+
+Sources are the stage's inputs of encoded samples, by their names. Without lanes all of them stand in one, at equal rates;
+without phases everything holds from the first step to the last. Torch-free. What is made of it: `order.order_of`.
+"""
+
+from typing import Literal, Self
+
+import pydantic
+
+from wfm.config import Config, Count, Natural
+
+Oversize = Literal["refuse", "leave_out", "cut", "split"]
+
+
+class LaneConfig(Config):
+    """Sources that share batches, or packs, at exact rates."""
+
+    sources: dict[str, Natural]
+    "Source -> its rate: of all samples of the lane, rate / (sum of the rates) are of it. 0: none."
+    rate: Natural = 1
+    "Of all steps, rate / (sum of the rates of the lanes) are of this lane, spread evenly. 0: none."
+
+    @pydantic.model_validator(mode="after")
+    def _drawn(self) -> Self:
+        if not any(self.sources.values()):
+            raise ValueError(f"sources are {self.sources!r}: one at least has a rate above 0")
+        return self
+
+
+class PhaseConfig(Config):
+    """What holds for some steps. A number that is 0 is not limited, or as for the whole run."""
+
+    steps: Natural = 0
+    "How many, from the end of the phase before; 0, of the last phase alone: to the end of the run."
+    lanes: dict[str, LaneConfig] = {}
+    "Lanes of this phase, in place of the recipe's; empty: those."
+    min_frames: Natural = 0
+    "Samples of fewer frames (of latents: latent frames) are left out."
+    max_frames: Natural = 0
+    "Samples of more frames are left out; 1: still images alone."
+    max_height: Natural = 0
+    "Samples that are higher (of latents: in latent pixels) are left out."
+    max_width: Natural = 0
+    "Samples that are wider are left out."
+    batch_size: Natural = 0
+    "Samples of a batch, in place of `training.batch_size`; with a budget of tokens it says nothing."
+    tokens: Natural = 0
+    "Budget, in place of the recipe's."
+
+
+class PackingConfig(Config):
+    """How samples become packs, and packs become steps (`wfm.data.order.Packing`)."""
+
+    packs: Count = 8
+    "Packs of a step; data-parallel ranks divide them."
+    streams: Count = 64
+    "Virtual streams, for the life of a run; they divide the packs of a window."
+    bins: Count = 8
+    "Packs that a stream keeps open."
+    age: Count = 512
+    "Draws of its stream that a pack may stay open for."
+    window: Count = 16
+    "Steps whose packs are balanced together."
+    dim: Count = 5120
+    "Width of the network, for what attention costs."
+
+
+class DataConfig(Config):
+    """The recipe of a training."""
+
+    mode: Literal["buckets", "packs"] = "buckets"
+    """buckets: a batch holds samples of one shape (frames, height, width); packs: samples of any shape, one after the other
+    under a budget of tokens."""
+    tokens: Natural = 0
+    """Budget: tokens of a pack, or of a batch, which then holds as many samples as it has room for, one at least. 0: batches
+    hold `training.batch_size` samples; packs need a budget."""
+    oversize: Oversize = "refuse"
+    """A sample of more tokens than the budget: refuse: an error before the first step; leave_out: never drawn; cut: its first
+    frames that fit; split: all its frames, in as few pieces as hold them. What is left out is counted."""
+    packing: PackingConfig = PackingConfig()
+    "Of packs."
+    lanes: dict[str, LaneConfig] = {}
+    "Lane -> its sources and rates; empty: one lane of all sources, at equal rates."
+    phases: tuple[PhaseConfig, ...] = ()
+    "One after the other; empty: one that lasts."
+
+    @pydantic.model_validator(mode="after")
+    def _sane(self) -> Self:
+        for number, phase in enumerate(self.phases[:-1]):
+            if not phase.steps:
+                raise ValueError(f"phases[{number}].steps is 0, and only the last phase lasts to the end of the run")
+        for number, lanes in enumerate([self.lanes, *(phase.lanes for phase in self.phases)]):
+            where = f"phases[{number - 1}].lanes" if number else "lanes"
+            if lanes and not any(lane.rate for lane in lanes.values()):
+                raise ValueError(f"{where} have the rate 0, all of them: one at least is above 0")
+        for number, phase in enumerate(self.phases):
+            if phase.max_frames and phase.min_frames > phase.max_frames:
+                raise ValueError(
+                    f"phases[{number}].min_frames is {phase.min_frames} and max_frames {phase.max_frames}: no sample is both"
+                )
+        if self.mode == "packs" and not all(
+            [self.tokens] if not self.phases else [p.tokens or self.tokens for p in self.phases]
+        ):
+            raise ValueError("tokens is 0, and packs need a budget: give tokens, such as 65536")
+        return self
