@@ -15,7 +15,7 @@ Rooms, in reading order:
     joint        batches of single frames among those of videos
     order        the order of samples by the run's settings: seed, batch, mixture
     external_files     files from outside the store, which enter a key by their bytes
-    encode       windows of a data set -> latents or tokens, once, so that world models train without a pixel (encode_config:
+    encode       windows or whole clips of a data set -> latents or tokens, once, so that world models train without a pixel (encode_config:
                  which; moments: their statistics over all parts); encode_text: captions -> embeddings
     encoded      latents with the signals and text of the same samples, as training reads them
     held_out     the few samples that are watched, read once
