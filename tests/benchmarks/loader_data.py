@@ -1,8 +1,8 @@
 """Samples for the benchmarks of the loader: written once with our own writer, with what Energon reads beside the shards, and
 where each lies (`places.npz`), as our reader is told by the table of a part.
 
-A sample has one member: `bin`, 16 KiB that nobody decodes, or `mp4`, a real clip of about that size (64 x 64, 12 frames of
-noise over a moving picture, H.264), which all decode to the same uint8 [12, 64, 64, 3] by the one function here.
+A sample has one member: `bin`, 16 KiB that nobody decodes, or `mp4`, a real clip of about that size (128 x 128, 12 frames of
+noise over a moving picture, H.264), which all decode to the same uint8 [12, 128, 128, 3] by the one function here.
 """
 
 import hashlib
@@ -20,9 +20,10 @@ from wfm.data.energon import MEMBERS, write_energon
 from wfm.data.exclusions import FOLDER
 from wfm.data.shards import ShardWriter
 
-SIZE, FRAMES, SIDE = 16 * 1024, 12, 64
+SIZE, FRAMES, SIDE = 16 * 1024, 12, 128
+NOISE = 11.5
 DISTINCT = 64
-"Clips that are encoded; the samples repeat them, decoding knows nothing of it."
+"Contents that are made; the samples repeat them, and decoding knows nothing of it."
 
 
 def write_shards(folder: Path, kind: str, samples: int, shards: int, size: int = SIZE) -> list[str]:
@@ -42,7 +43,7 @@ def write_shards(folder: Path, kind: str, samples: int, shards: int, size: int =
                 for number in range(shard, samples, shards):
                     writer.write(f"s{number:07d}", {kind: contents[number % DISTINCT]})
             rows = [{**row, "shard": f"shards/train/{row['shard']}"} for row in writer.members]
-            data = memoryview(writer.shards[0].path.read_bytes())
+            data = writer.shards[0].path.read_bytes()
             for start, size in ((int(row["sample_offset"]), int(row["sample_size"])) for row in rows):
                 hashes.append(hashlib.sha256(data[start : start + size]).digest())
                 sums.append(google_crc32c.value(data[start : start + size]))
@@ -76,18 +77,19 @@ def clip(seed: int) -> bytes:
         stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "yuv420p"
         for frame in range(FRAMES):
             picture = 128 + 60 * np.sin((rows + 3 * frame) / 9)[..., None] + 40 * np.cos(columns / 5)[..., None]
-            noisy = picture + rng.normal(0, 24, (SIDE, SIDE, 3))
+            noisy = picture + rng.normal(0, NOISE, (SIDE, SIDE, 3))
             container.mux(stream.encode(av.VideoFrame.from_ndarray(noisy.clip(0, 255).astype(np.uint8), "rgb24")))
         container.mux(stream.encode())
     return file.getvalue()
 
 
 def decode(data: bytes | memoryview) -> np.ndarray:
-    """uint8 [FRAMES, SIDE, SIDE, 3]: every frame, one thread."""
+    """uint8 [FRAMES, SIDE, SIDE, 3]: every frame, one thread (by default colours are converted by as many as there are
+    processors, which takes twice as long for small frames)."""
     frames, scaler = [], VideoReformatter()
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
         stream.thread_type, stream.codec_context.thread_count = "NONE", 1
         for frame in container.decode(stream):
-            frames.append(scaler.reformat(frame, format="rgb24").to_ndarray())
+            frames.append(scaler.reformat(frame, format="rgb24", threads=1).to_ndarray())
     return np.stack(frames)

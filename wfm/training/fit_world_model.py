@@ -5,6 +5,7 @@ fit_world_model(sources, tokenizer, config, out=..., scratch=...) -> what was do
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,9 @@ def fit_world_model(
     family: Family = FAMILIES.load(config.family)
     fitting: Fitting = family.fitting()
     require_buckets(config.training, config.family)
+    reading = config.training.reading
     shares = source_shares(config.training, sources)
-    data = read_encoded(sources, parse(config.conditions), parse({name: {} for name in family.own}), shares)
+    data = read_encoded(sources, parse(config.conditions), parse({name: {} for name in family.own}), shares, reading)
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     fitting.require_shapes(model, config, shapes_of(data.train.values()))
@@ -63,7 +65,7 @@ def fit_world_model(
     note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
     order = order_of(config.training, data.train, mixture)
     note |= order_note(order, config.training.steps)
-    with Loader(data.train, order, config.training.loader) as loader:
+    with closing(data), Loader(data.train, order, config.training.loader) as loader:
         result = train(
             model,
             objective,

@@ -75,7 +75,7 @@ class RecordCache:
 
     def put(self, digest: bytes, data: bytes) -> None:
         """Keep bytes, which have this sha256, if there is room or room can be made."""
-        if self._off or len(data) > self._cap:
+        if self._off or _taken(len(data)) > self._cap:
             return
         try:
             with self._locked() as lock:
