@@ -1,8 +1,8 @@
 """Threads that read ahead of use: planned in order, read in any, taken in order, in bounded memory.
 
 A thread that finds nothing left to read plans the next steps, from lengths alone; one that reads the last sample of a step
-makes the batch. Python runs one thread at a time, but reading, decoding and stacking are done by numpy, libav, sockets and torch,
-which let others run meanwhile; so threads are enough, and nothing is sent between processes.
+makes the batch. Python runs one thread at a time, but reading, decoding and stacking are done by numpy, libav, sockets and
+torch, which let others run meanwhile; so threads are enough, and nothing is sent between processes.
 
 The bound: a run of samples is begun only if it fits into what is left of `most_bytes`, or belongs to the step that is taken
 next. Runs are begun in the order's order, so in flight (being read, or read and not taken) is never more than `most_bytes` and
