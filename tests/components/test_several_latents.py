@@ -108,6 +108,8 @@ def test_what_does_not_fit_together_is_refused_by_name(
         run_stage("train_world_model", training(mode="packs", tokens=4096), **made)
     with pytest.raises(DataError, match=r"source 'latents_clips': none of 6 samples is within \{'max_height': 1\}"):
         run_stage("train_world_model", training(phases=[{"max_height": 1}]), **made)
+    with pytest.raises(ConfigError, match="oversize is 'cut', and latents_clips have signals"):
+        run_stage("train_world_model", training(oversize="cut", tokens=64), **made)
     small = {**DENOISER, "network": {**DENOISER["network"], "max_size": [16, 4, 4]}}
     with pytest.raises(ConfigError, match="exceed max_size"):
         run_stage("train_world_model", {**training(), "diffusion": small}, **made)

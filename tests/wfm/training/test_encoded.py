@@ -1,5 +1,7 @@
 """What follows from several latents together: rates, statistics, which signals and text go with which."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -59,7 +61,7 @@ def test_shares_follow_the_recipe() -> None:
     drawn = {"latents_a": 0, "latents_b": 0}
     sources = {name: Watched(name, [(2, 2, 2)] * 50) for name in drawn}
     order = order_of(TrainingConfig.parse({"steps": 400, "batch_size": 3, "data": {"lanes": lanes}}), sources)
-    state = order.start()
+    state: Any = order.start()
     for _ in range(400):
         step, state = order.next(state)
         for pack in step.packs:
