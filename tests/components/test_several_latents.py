@@ -3,6 +3,7 @@ step."""
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ NETWORK = {
     "mid_blocks": 0, "mid_attention": False, "linear_code": True,
 }  # fmt: skip
 ONE_STEP = {"steps": 1, "batch_size": 2, "validate_every": 0, "warmup_steps": 1}
-DENOISER = {
+DENOISER: dict[str, Any] = {
     "network": {
         "num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4, "zero_output": True,
         "max_size": [16, 16, 16], "condition_mask": True,

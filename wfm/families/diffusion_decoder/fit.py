@@ -140,7 +140,8 @@ class PairedSamples:
 
     def read_many(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
         """The same of several."""
-        latents, tokens = read_many(self.latents, self.of_latents[rows]), read_many(self.tokens, self.of_tokens[rows])
+        latents = read_many(self.latents, self.of_latents[rows].tolist())
+        tokens = read_many(self.tokens, self.of_tokens[rows].tolist())
         pairs = zip(latents, tokens, strict=True)
         return [{"latents": one["latents"], "tokens": other["tokens"]} for one, other in pairs]
 
