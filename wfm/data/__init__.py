@@ -17,6 +17,7 @@ Read in this order:
     energon     what Megatron-Energon reads beside them (.nv-meta), made in the same pass
     exclusions  what is left out of a data set without writing its shards again
     windows     fixed-length windows of frames and actions over a data set's clips
+    own_shape   the same clips, and still images, whole: at their own length, size, aspect and rate
     records     samples that a tokenizer encoded, each of its own shape: shards and a table of lengths (record_table: read as
                 arrays; encoded_samples: as samples for a training)
     dataset_parts  a data set's parts as the inputs of stages that encode it
@@ -44,6 +45,7 @@ __all__ = [
     "mixture",
     "order",
     "orientation",
+    "own_shape",
     "passes",
     "pixels",
     "probe",

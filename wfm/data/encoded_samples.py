@@ -21,7 +21,6 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
-from wfm.data.loader.arrays import ArrayDataset
 from wfm.data.reading import ReadingConfig, RecordPlaces, RecordReader
 from wfm.data.record_table import RecordPlace, mapped, numbers, place_of
 from wfm.data.records import EXTRAPOLATED, KINDS, read_npy
@@ -191,26 +190,6 @@ def require_samples(source: "Artifact | Path", split: str, reading: ReadingConfi
             f"{place_of(source)}: the split {split!r} is empty; encode it (encode_latents.splits), or take another"
         )
     return found
-
-
-def read_latents(source: "Artifact | Path", split: str) -> tuple[ArrayDataset, list[dict[str, Any]]] | None:
-    """Everything of a split in memory: a dataset, and what the table of lengths says of its samples; None where there is none.
-
-    Arrays are `latents` fp32 `[N, C, t, h, w]` or `tokens` int64 `[N, t, h, w]`, what lies beside them (`extrapolated`), and
-    `fps` fp32 `[N]`. Raises DataError for samples of several shapes.
-    """
-    found = encoded_samples(source, split)
-    if found is None:
-        return None
-    shapes = np.unique(found.shapes, axis=0)
-    if len(shapes) > 1:
-        raise DataError(
-            f"{place_of(source)}, split {split!r}: samples have {len(shapes)} shapes (t, h, w), such as {shapes[0].tolist()} "
-            f"and {shapes[-1].tolist()}; this reader takes one: encode windows (encode_latents.take = 'windows')"
-        )
-    read = [found.read(row) for row in range(len(found))]
-    arrays = {name: torch.stack([sample[name] for sample in read]) for name in read[0]}
-    return ArrayDataset(tuple(found.ids), arrays), found.table.drop_columns(["sha256"]).to_pylist()
 
 
 def _side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:

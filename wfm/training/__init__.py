@@ -15,8 +15,8 @@ Rooms, in reading order:
     joint        batches of single frames among those of videos
     order        the order of samples by the run's settings: seed, batch, mixture
     external_files     files from outside the store, which enter a key by their bytes
-    encode       windows of a data set -> latents or tokens, once, so that world models train without a pixel (encode_config:
-                 which; moments: their statistics over all parts); encode_text: captions -> embeddings
+    encode       windows or whole clips of a data set -> latents or tokens, once, so that world models train without a pixel
+                 (encode_config: which; moments: their statistics over all parts); encode_text: captions -> embeddings
     encoded      latents with the signals and text of the same samples, as training reads them
     held_out     the few samples that are watched, read once
     fit_world_model    what the stage does: read, build, train, save; what is a family's own stands in `wfm/families/*/fit.py`

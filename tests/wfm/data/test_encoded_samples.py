@@ -18,7 +18,7 @@ from tests.wfm.data.record_rows import SHAPES, TRAIN, committed, latents, record
 from tests.wfm.data.test_energon import opened
 from wfm.artifacts import Artifact, Store
 from wfm.artifacts.pull import pull
-from wfm.data.encoded_samples import encoded_samples, read_latents, require_samples
+from wfm.data.encoded_samples import encoded_samples, require_samples
 from wfm.data.record_table import mapped, numbers, place_of
 from wfm.data.records import LENGTHS, RecordWriter, npy_bytes, read_npy, record_key
 from wfm.data.samples import Samples
@@ -113,20 +113,6 @@ def test_tokens_and_a_guess(tmp_path: Path) -> None:
         assert np.array_equal(sample["tokens"], array)
         assert np.array_equal(sample["extrapolated"], array + 1)
         assert found.sizes[row] == sum(tensor.nbytes for tensor in sample.values())
-
-
-def test_everything_in_memory_where_all_have_one_shape(tmp_path: Path, folder: Path) -> None:
-    with RecordWriter(tmp_path / "one", "0a") as records:
-        for number in range(3):
-            records.write("train", record_row(f"c{number}"), {"latents": latents(number, (2, 3, 4))})
-    found = read_latents(tmp_path / "one", "train")
-    assert found is not None
-    assert found[0].arrays["latents"].shape == (3, 3, 2, 3, 4)
-    assert found[0].arrays["fps"].tolist() == [24.0] * 3
-    assert [row["sample_id"] for row in found[1]] == list(found[0].sample_ids)
-    assert read_latents(tmp_path / "one", "val") is None
-    with pytest.raises(DataError, match=r"3 shapes \(t, h, w\).*take = 'windows'"):
-        read_latents(folder, "train")
 
 
 def test_an_empty_split_is_refused_by_name(folder: Path, artifact: Artifact) -> None:
@@ -242,7 +228,7 @@ def test_a_changed_byte_is_refused(folder: Path) -> None:
     data = bytearray(path.read_bytes())
     data[found.table.column("offset")[0].as_py() + 600] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"sample clip00:0: .* do not have the sha256"):
+    with pytest.raises(DataError, match=r"sample clip00:0: .* do not have the crc32c"):
         found.read(0)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from wfm.data.encoded_samples import encoded_samples, read_latents
+from wfm.data.encoded_samples import encoded_samples, require_samples
 from wfm.data.windows import Window
 from wfm.errors import ConfigError
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
@@ -119,11 +119,11 @@ def test_shards_are_encoded_split_by_split(tmp_path, monkeypatch):
     }
     counts = encode.encode_shards(tokenizer(), shards, config, tmp_path / "out")
     assert counts == {"clips": 4, "windows": 5, "too_short": 1, "too_small": 0, "frames_left_over": 0}
-    train, rows = read_latents(tmp_path / "out", "train")
-    assert train.sample_ids == ("clip0:3", "clip0:3:mirrored", "clip1:3", "clip1:3:mirrored")
-    assert [row["mirrored"] for row in rows] == [False, True] * 2
+    train = require_samples(tmp_path / "out", "train")
+    assert list(train.ids) == ["clip0:3", "clip0:3:mirrored", "clip1:3", "clip1:3:mirrored"]
+    assert train.table.column("mirrored").to_pylist() == [False, True] * 2
     (turned,) = encoded([frames(1)[:, :, ::-1]])
-    assert np.allclose(train.arrays["latents"][3], turned["latents"], atol=1e-5)
+    assert np.allclose(train.read(3)["latents"], turned["latents"], atol=1e-5)
     assert len(encoded_samples(tmp_path / "out", "val")) == 1, "never mirrored"
     assert encoded_samples(tmp_path / "out", "test") is None
     write_summary([tmp_path / "out"], tmp_path)
