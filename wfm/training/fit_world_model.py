@@ -65,7 +65,9 @@ def fit_world_model(
     go_on(model, card, config)
     note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
     order = order_of(config.training, data.train, mixture)
-    note |= order_note(order, config.training.steps)
+    ordered = order_note(
+        order, config.training.steps
+    )  # of the fingerprint no part: another order is refused, not begun anew
     with closing(data), Loader(data.train, order, config.training.loader) as loader:
         result = train(
             model,
@@ -98,6 +100,7 @@ def fit_world_model(
         "parameters": count_parameters(model),
         **result.told(),
         **note,
+        **ordered,
     }
 
 

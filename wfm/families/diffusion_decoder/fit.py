@@ -73,7 +73,7 @@ def fit_decoder(
     objective = DecoderObjective(config.objective)
     sources = {LATENTS: samples}
     order = order_of(config.training, sources, mixture)
-    note |= order_note(order, config.training.steps)
+    ordered = order_note(order, config.training.steps)
     with closing(continuous), closing(discrete), Loader(sources, order, config.training.loader) as loader:
         result = train(
             model,
@@ -96,6 +96,7 @@ def fit_decoder(
         "parameters": count_parameters(model),
         **result.told(),
         **note,
+        **ordered,
     }
 
 

@@ -69,7 +69,7 @@ def fit_tokenizer(
     )
     sources = {"windows": samples}
     order = order_of(config.training, sources, mixture)
-    note = mixture_note(samples.ids, mixture) | order_note(order, config.training.steps)
+    note, ordered = mixture_note(samples.ids, mixture), order_note(order, config.training.steps)
     with Loader(sources, order, config.training.loader, transform=video_batch(config.crop_frames)) as loader:
         result = train(
             tokenizer,
@@ -93,6 +93,7 @@ def fit_tokenizer(
         "parameters": count_parameters(tokenizer),
         **result.told(),
         **note,
+        **ordered,
     }
 
 
