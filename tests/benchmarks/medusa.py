@@ -22,9 +22,10 @@ from tests.benchmarks.paired import THREADS, paired, print_line
 from wfm.actions import ActionSpec
 from wfm.artifacts import Artifact, Store
 from wfm.conditions.action import Action
-from wfm.data.encoded_samples import read_latents
+from wfm.data.encoded_samples import require_samples
 from wfm.data.loader import Loader
 from wfm.data.order import one_shape
+from wfm.data.passes import batches as in_batches
 from wfm.data.shards import iter_samples
 from wfm.data.signals import SignalTable
 from wfm.data.windows import clip_signals
@@ -39,8 +40,9 @@ from wfm.recipes import demo
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.encode import encode_shards
 from wfm.training.encode_config import EncodingConfig
-from wfm.training.encoded import Encoded, with_conditions
+from wfm.training.encoded import LATENTS, Encoded, mean_rate
 from wfm.training.fit_world_model import build, go_on
+from wfm.training.joined import JoinedSamples, Signals
 from wfm.training.loop import train
 from wfm.training.moments import write_summary
 
@@ -83,16 +85,13 @@ def encoded(folder: Path, dataset: Artifact, tokenizer: Tokenizer) -> Encoded:
         spec = ActionSpec.parse(clips[0].tracks["actions"].meaning)
         meanings = {"actions": {"shape": [spec.width], "meaning": spec.resolved()}}
         tracks = [{name: track.values for name, track in clip.tracks.items()} for clip in clips]
-        found = read_latents(folder, split)
-        assert found is not None
-        samples, rows = found
-        found = SignalTable([dict(clip.row) for clip in clips], tracks, meanings).windows(
-            *([row[name] for row in rows] for name in ("clip_id", "start_frame", "num_frames"))
-        )
-        samples.arrays.update({name: torch.from_numpy(array) for name, array in found.items()})
-        splits.append(with_conditions(samples, [Action(spec=spec)], {"actions": spec.resolved()}, 24.0))
-    rate, own = float(splits[0].arrays["fps"][0]), {"action": Action(spec=spec)}
-    return Encoded(splits[0], splits[1], {}, spec, rate, own=own)
+        samples = require_samples(folder, split)
+        table = SignalTable([dict(clip.row) for clip in clips], tracks, meanings)
+        own = {"action": Action(spec=spec)}
+        signals = Signals(table, meanings)
+        splits.append(JoinedSamples(samples, samples.table, 24.0, signals=signals, conditions=own.values()))
+    rate = mean_rate({LATENTS: require_samples(folder, "train").table.column("fps").to_numpy()}, {LATENTS: 1.0})
+    return Encoded({LATENTS: splits[0]}, {LATENTS: splits[1]}, {}, spec, rate, own=own)
 
 
 def trained(folder: Path, values: dict[str, Any], data: Encoded, tokenizer: Tokenizer) -> AutoregressiveTransformer:
@@ -102,7 +101,8 @@ def trained(folder: Path, values: dict[str, Any], data: Encoded, tokenizer: Toke
         torch.manual_seed(config.training.seed)
         model, objective, card = build(config, tokenizer.config, data)
         go_on(model, card, config)
-        loader = Loader(data.train, one_shape(data.train.sample_ids, config.training.batch_size, config.training.seed))
+        samples = data.train[LATENTS]
+        loader = Loader(samples, one_shape(samples.ids, config.training.batch_size, config.training.seed))
         train(model, objective, loader, config.training, scratch=folder / "scratch", run={"config": config.what()})
         save_model(model, card, folder)
     found: AutoregressiveTransformer = load_model(folder)[0]
@@ -111,9 +111,9 @@ def trained(folder: Path, values: dict[str, Any], data: Encoded, tokenizer: Toke
 
 def held_out(data: Encoded, clips: int) -> list[tuple[Tensor, Tensor | None]]:
     """Tokens `[1, t, h, w]` and actions `[1, T, A]` of windows of the val split, spread over it."""
-    assert data.val is not None
-    rows = range(0, len(data.val), max(1, len(data.val) // clips))[:clips]
-    batches = [data.val.rows([row]) for row in rows]
+    held = data.val[LATENTS]
+    rows = range(0, len(held.ids), max(1, len(held.ids) // clips))[:clips]
+    batches = [batch for _, batch in in_batches(held, size=1, rows=rows)]
     return [(batch["tokens"], batch.get("actions")) for batch in batches]
 
 

@@ -25,14 +25,15 @@ from wfm.artifacts import Store
 from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.motion import FlowEstimator
 from wfm.data.order import one_shape
+from wfm.data.passes import batches
 from wfm.data.pixels import as_frames, as_video, video_batch
-from wfm.data.windows import windows
+from wfm.data.window_samples import WindowSamples, list_windows
 from wfm.evaluation.features import GaborPyramid, frames_to_tensor
 from wfm.evaluation.metrics.perceptual_distance import perceptual_distance as judged_distance
 from wfm.evaluation.metrics.psnr import psnr_per_frame
 from wfm.evaluation.metrics.ssim import ssim_per_frame
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
-from wfm.families.tokenizer.fit import first_weights, keep, rival_of
+from wfm.families.tokenizer.fit import first_weights, rival_of
 from wfm.models.tokenizer import Tokenizer, TokenizerObjective
 from wfm.models.tokenizer.optical_flow import LucasKanade, flow_distance
 from wfm.models.tokenizer.perceptual import GaborNet, gram_distance, perceptual_distance
@@ -137,8 +138,10 @@ def from_store(arguments: argparse.Namespace) -> tuple[ArrayDataset, np.ndarray]
     dataset = store.artifact(store.resolve(arguments.dataset))
 
     def read(split: str, limit: int) -> ArrayDataset:
-        found = windows(dataset, split, num_frames=FRAMES, stride_frames=FRAMES - 1, size=(64, 64))
-        return keep(found, limit).dataset
+        found = list_windows(dataset, split, num_frames=FRAMES, stride_frames=FRAMES - 1, most=limit)
+        samples = WindowSamples(dataset, found, size=(64, 64))
+        frames = torch.cat([batch["frames"] for _, batch in batches(samples)])
+        return ArrayDataset(samples.ids, {"frames": frames})
 
     return read("train", 2000), read("val", HELD).arrays["frames"].numpy()
 
@@ -156,7 +159,7 @@ def one_row(
     """Train from the common start and measure."""
     config = settings(loss, arguments.steps)
     torch.manual_seed(config.training.seed)
-    model = first_weights(config, samples.arrays["frames"])
+    model = first_weights(config, samples)
     objective = TokenizerObjective(config.loss)
     crop = video_batch(config.crop_frames)
     data = Loader(

@@ -58,7 +58,7 @@ def one_row(name: str, model: dict[str, Any], budget: float, samples: ArrayDatas
     """Train within the budget (0: not at all) and measure."""
     config = TokenizerTrainingConfig.parse({**RECIPE, "model": model})
     torch.manual_seed(config.training.seed)
-    tokenizer, objective = first_weights(config, samples.arrays["frames"]), TokenizerObjective(config.loss)
+    tokenizer, objective = first_weights(config, samples), TokenizerObjective(config.loss)
     batch = as_video(samples.arrays["frames"][: config.training.batch_size, : config.crop_frames])
     steps = round(budget / step_flops(tokenizer, batch, objective))
     if steps:

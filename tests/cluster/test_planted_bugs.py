@@ -1,10 +1,10 @@
-"""The suite tested itself: each bug of `planted.py` turns its scenario red, which is green without it."""
+"""The suite tested itself: each bug of `plants/` turns its scenario red, which is green without it."""
 
 import pytest
 
 from tests.cluster import invariants
 from tests.cluster.conftest import MakeWorld
-from tests.cluster.planted import PLANTS, a_crash_unseen, an_eviction_costs_no_retry
+from tests.cluster.plants import PLANTS, a_crash_unseen, an_eviction_costs_no_retry
 from tests.cluster.world import World
 
 

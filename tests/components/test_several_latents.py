@@ -3,6 +3,7 @@ step."""
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ NETWORK = {
     "mid_blocks": 0, "mid_attention": False, "linear_code": True,
 }  # fmt: skip
 ONE_STEP = {"steps": 1, "batch_size": 2, "validate_every": 0, "warmup_steps": 1}
-DENOISER = {
+DENOISER: dict[str, Any] = {
     "network": {
         "num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4, "zero_output": True,
         "max_size": [16, 16, 16], "condition_mask": True,
@@ -107,6 +108,8 @@ def test_what_does_not_fit_together_is_refused_by_name(
         run_stage("train_world_model", training(mode="packs", tokens=4096), **made)
     with pytest.raises(DataError, match=r"source 'latents_clips': none of 6 samples is within \{'max_height': 1\}"):
         run_stage("train_world_model", training(phases=[{"max_height": 1}]), **made)
+    with pytest.raises(ConfigError, match="oversize is 'cut', and latents_clips have signals"):
+        run_stage("train_world_model", training(oversize="cut", tokens=64), **made)
     small = {**DENOISER, "network": {**DENOISER["network"], "max_size": [16, 4, 4]}}
     with pytest.raises(ConfigError, match="exceed max_size"):
         run_stage("train_world_model", {**training(), "diffusion": small}, **made)

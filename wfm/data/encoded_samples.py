@@ -70,6 +70,7 @@ class EncodedSamples:
         "int64 [N, 3]: latent frames, height, width."
         self._place = place
         self._channels, self._fps = numbers(table, "channels"), numbers(table, "fps")
+        self._rates = torch.from_numpy(self._fps.astype(np.float32))
         self._extrapolated = table.column(EXTRAPOLATED).to_numpy()
         shards = sorted(pc.unique(table.column("shard")).to_pylist())
         shard = pc.index_in(table.column("shard"), value_set=pa.array(shards, pa.string())).to_numpy()
@@ -125,7 +126,7 @@ class EncodedSamples:
         """Files and connections are closed; threads that wait for a bucket get `Cancelled`."""
         self._reader.close()
 
-    def _tensors(self, row: int, members: Mapping[str, bytes]) -> dict[str, Tensor]:
+    def _tensors(self, row: int, members: Mapping[str, bytes] | Mapping[str, memoryview]) -> dict[str, Tensor]:
         sample = self.ids[row]
         if f'"sample_id": "{sample}"'.encode() not in bytes(members.get("json", b"")):
             raise DataError(
@@ -141,7 +142,8 @@ class EncodedSamples:
                 raise DataError(f"sample {sample}: no member '{each}.npy'; it has {', '.join(sorted(members))}")
             tensor = torch.from_numpy(read_npy(members[f"{each}.npy"], shape, types, f"sample {sample}: {each}.npy"))
             found[each] = tensor if channels else tensor.long()
-        return {**found, "fps": torch.tensor(self._fps[row], dtype=torch.float32)}
+        found["fps"] = self._rates[row].clone()
+        return found
 
     def _check(self, sizes: np.ndarray) -> None:
         """`sizes`: bytes of each row's shard, -1 where there is none."""
@@ -214,7 +216,7 @@ def read_latents(source: "Artifact | Path", split: str) -> tuple[ArrayDataset, l
 def _side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
     """int64 [N, columns], in a file without a name like the columns themselves."""
     with tempfile.TemporaryFile() as file:
-        found = np.memmap(file, np.int64, shape=(len(columns[0]), len(columns)))
+        found = np.asarray(np.memmap(file, np.int64, shape=(len(columns[0]), len(columns))))
     for place, column in enumerate(columns):
         found[:, place] = column
     found.flags.writeable = False

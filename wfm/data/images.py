@@ -237,7 +237,10 @@ def profile_of(image: "ImageFile") -> Any:
         space = str(profile.profile.xcolor_space).strip()
         grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I")
         if space == "CMYK" or image.mode == "CMYK":
-            return profile if space == image.mode else None
+            if space != image.mode:
+                return None
+            to_srgb(Image.new("CMYK", (1, 1)), profile)  # or it lacks the tables
+            return profile
         if space not in ("RGB", "GRAY") or (space == "GRAY" and not grey):
             return None
         steps = np.linspace(0, 255, 5).round().astype(np.uint8)

@@ -4,7 +4,7 @@ A sample that is damaged is left out and told; so that a pass over most of the d
 than `DAMAGED_SHARE` of them ends it.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -92,6 +92,27 @@ def chosen(samples: Samples, count: int) -> list[int]:
     """`count` rows (0: all), by the hash of their ids: the same on every machine, in whatever order the samples lie."""
     order = sorted(range(len(samples.ids)), key=lambda row: mix(0, samples.ids[row]))
     return order[: count or None]
+
+
+def read_many(samples: Samples, rows: Sequence[int]) -> Sequence[dict[str, Tensor]]:
+    """Several samples, in one go where they can be asked so."""
+    together: Callable[[Sequence[int]], Sequence[dict[str, Tensor]]] | None = getattr(samples, "read_many", None)
+    return [samples.read(row) for row in rows] if together is None else together(rows)
+
+
+def counters_of(*several: Samples) -> Counter[str]:
+    """What reading the samples did so far, summed, of those that count."""
+    found: Counter[str] = Counter()
+    for samples in several:
+        found.update(getattr(samples, "counters", {}))
+    return found
+
+
+def close_all(*several: Samples) -> None:
+    """Close the files and connections of the samples that have some."""
+    for samples in several:
+        if (close := getattr(samples, "close", None)) is not None:
+            close()
 
 
 def tensors_of(samples: Samples) -> frozenset[str]:

@@ -9,6 +9,7 @@ import pydantic
 from wfm.conditions.condition import CONDITIONS
 from wfm.config import AboveZero, AtLeastZero, Config, Count, Decay, Natural, Seed, Share, added, how
 from wfm.data.loader.config import LoaderConfig
+from wfm.data.reading.config import ReadingConfig
 from wfm.errors import ConfigError
 from wfm.models.family import FAMILIES, Family, FamilyConfig
 from wfm.models.parallel_config import ParallelConfig
@@ -57,6 +58,8 @@ class TrainingConfig(Config):
     "Which samples it reads, at what rates, in batches or packs, and in which phases."
     loader: LoaderConfig = added(LoaderConfig())
     "How its samples are read ahead."
+    reading: ReadingConfig = added(ReadingConfig())
+    "How records are read from disk and buckets."
     mixture: str = how("")
     """Table of clip_id and weight, such as the mixture.parquet of `wfm taxonomy`: how often each clip is drawn. Empty: all
     alike. It enters the key by its sha256."""

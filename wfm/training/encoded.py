@@ -17,10 +17,12 @@ import numpy as np
 from wfm.actions import ActionSpec
 from wfm.conditions.condition import Condition, action_spec
 from wfm.data.captions import read_text
-from wfm.data.encoded_samples import encoded_samples
+from wfm.data.encoded_samples import EncodedSamples, encoded_samples, require_samples
+from wfm.data.passes import close_all
+from wfm.data.reading.config import ReadingConfig
 from wfm.data.samples import Samples
 from wfm.data.signals import MEANINGS, merge_meanings, read_signals
-from wfm.errors import ConfigError, DataError
+from wfm.errors import ConfigError
 from wfm.training.joined import JoinedSamples, Signals, Text
 
 if TYPE_CHECKING:
@@ -90,6 +92,10 @@ class Encoded:
     shares: Mapping[str, float] = field(default_factory=dict)
     "Of all samples drawn, those of each source; empty: alike."
 
+    def close(self) -> None:
+        """Nothing of the samples is read any more."""
+        close_all(*self.train.values(), *self.val.values())
+
     def weights(self) -> dict[str, float]:
         """What one sample of each source counts for in a sum over all, so that sources count as they are drawn; the mean over
         samples is 1."""
@@ -105,6 +111,7 @@ def read_encoded(
     conditions: Mapping[str, Condition] | None = None,
     own: Mapping[str, Condition] | None = None,
     shares: Mapping[str, float] | None = None,
+    reading: ReadingConfig | None = None,
 ) -> Encoded:
     """Open encoded samples with what goes with them; nothing of a sample is read. `sources`: or the one latents artifact alone.
     `conditions`, and those that the network has fields of its `own` for, read theirs of the signals.
@@ -125,17 +132,16 @@ def read_encoded(
     )
     replaced = {name for one in more.values() for name in one.replaces}
     readers = [*more.values(), *own_described.values()]
-    tables = {name: rates_of(name, one.latents) for name, one in sources.items()}
-    fps = mean_rate(tables, shares)
-    train, val = (
-        {
-            name: samples
-            for name, one in sources.items()
-            if (samples := joined_samples(one, split, fps, described, readers)) is not None
-        }
-        for split in ("train", "val")
-    )
-    seen = [rates[rates > 0] for rates in tables.values()]
+    opened = {name: require_samples(one.latents, "train", reading) for name, one in sources.items()}
+    rates = {name: samples.table.column("fps").to_numpy() for name, samples in opened.items()}
+    fps = mean_rate(rates, shares)
+    train = {name: joined(one, opened[name], fps, described, readers) for name, one in sources.items()}
+    val = {
+        name: joined(one, samples, fps, described, readers)
+        for name, one in sources.items()
+        if (samples := encoded_samples(one.latents, "val", reading)) is not None
+    }
+    seen = [of[of > 0] for of in rates.values()]
     texts = [one.text for one in sources.values() if one.text is not None]
     return Encoded(
         train,
@@ -154,17 +160,15 @@ def read_encoded(
     )
 
 
-def joined_samples(
+def joined(
     source: Source,
-    split: str,
+    samples: EncodedSamples,
     fps: float,
     described: Mapping[str, Mapping[str, Any]],
     conditions: Iterable[Condition],
-) -> JoinedSamples | None:
-    """The samples of a split with what goes with them; None where none was encoded."""
-    samples = encoded_samples(source.latents, split)
-    if samples is None:
-        return None
+) -> JoinedSamples:
+    """Samples with what goes with them."""
+    split = samples.split
     signals, text = Signals(None, described), None
     if source.signals is not None:
         signs = source.signals.manifest.config.get("mirror_signs", {})
@@ -219,15 +223,6 @@ def described_of(sources: Iterable[Source]) -> dict[str, Mapping[str, Any]]:
     """Shape and meaning of each signal of the sources. Raises InputError where two mean different things by one name."""
     artifacts = [one.signals for one in sources if one.signals is not None]
     return merge_meanings(json.loads(one.fetch(MEANINGS).read_text()) for one in artifacts)
-
-
-def rates_of(name: str, latents: "Artifact") -> np.ndarray:
-    """Frames a second of each training sample, float64 [N]; 0 of an image. Raises DataError where there is no sample."""
-    samples = encoded_samples(latents, "train")
-    if samples is None:
-        raise DataError(f"{name} {latents.key[:12]} hold no training samples: encode the split 'train'")
-    rates: np.ndarray = samples.table.column("fps").to_numpy()
-    return rates
 
 
 def mean_rate(rates: Mapping[str, np.ndarray], shares: Mapping[str, float]) -> float:

@@ -5,6 +5,7 @@ fit_world_model(sources, tokenizer, config, out=..., scratch=...) -> what was do
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,10 @@ def fit_world_model(
     family: Family = FAMILIES.load(config.family)
     fitting: Fitting = family.fitting()
     require_buckets(config.training, config.family)
+    require_whole(sources, config)
+    reading = config.training.reading
     shares = source_shares(config.training, sources)
-    data = read_encoded(sources, parse(config.conditions), parse({name: {} for name in family.own}), shares)
+    data = read_encoded(sources, parse(config.conditions), parse({name: {} for name in family.own}), shares, reading)
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     fitting.require_shapes(model, config, shapes_of(data.train.values()))
@@ -63,7 +66,7 @@ def fit_world_model(
     note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
     order = order_of(config.training, data.train, mixture)
     note |= order_note(order, config.training.steps)
-    with Loader(data.train, order, config.training.loader) as loader:
+    with closing(data), Loader(data.train, order, config.training.loader) as loader:
         result = train(
             model,
             objective,
@@ -96,6 +99,17 @@ def fit_world_model(
         **result.told(),
         **note,
     }
+
+
+def require_whole(sources: Mapping[str, Source], config: WorldTrainingConfig) -> None:
+    """Raise ConfigError for a recipe that cuts samples whose signals are of their whole length."""
+    oversize = config.training.data.oversize
+    told = [name for name, source in sources.items() if source.signals is not None]
+    if told and oversize in ("cut", "split"):
+        raise ConfigError(
+            f"training.data.oversize is {oversize!r}, and {', '.join(told)} have signals, which are of whole samples: set "
+            "'leave_out' or 'refuse', or encode shorter ones (encode_latents.max_frames)"
+        )
 
 
 def shapes_of(sources: Iterable[Samples]) -> list[tuple[int, int, int]]:

@@ -1,5 +1,6 @@
 """Samples with what goes with them: of each its window of the signals, what conditions read of it, and its text."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from wfm.conditions.condition import Condition, View
 from wfm.data.captions import CaptionTable
+from wfm.data.passes import close_all, counters_of, read_many
 from wfm.data.samples import Samples
 from wfm.data.signals import SignalTable
 
@@ -121,7 +123,23 @@ class JoinedSamples:
     def read(self, row: int) -> dict[str, Tensor]:
         """Tensors of the sample, of each condition as its `read` says without a batch axis, `fps` fp32 `[]`, `text` `[L, D]`
         and `text_lengths` `[]`."""
-        found = dict(self._samples.read(row))
+        return self._joined(row, self._samples.read(row))
+
+    def read_many(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
+        """The same of several."""
+        return [self._joined(row, one) for row, one in zip(rows, read_many(self._samples, rows), strict=True)]
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What reading them did so far."""
+        return counters_of(self._samples)
+
+    def close(self) -> None:
+        """Nothing is read any more."""
+        close_all(self._samples)
+
+    def _joined(self, row: int, sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = dict(sample)
         found["fps"] = torch.tensor(self._rates[row])
         view = self._view(row)
         for condition in self._conditions:

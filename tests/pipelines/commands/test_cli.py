@@ -294,7 +294,7 @@ def test_artifacts_from_the_cradle_to_the_grave(cli: Cli, workshop: Workshop, tm
     assert "same.bin" in cli("artifacts", "files", "thing/x")[1]
     out = cli("artifacts", "diff", "aaaaaaaa", "bbbbbbbb")[1]
     assert "config.n: 0 -> 1" in out
-    assert "inputs.before: (absent) -> 'aaaaaaaa" in out
+    assert "inputs.before: (absent) -> aaaaaaaa" in out
     assert "~ card.json" in out
     assert "files: 1 the same, 1 not" in out
     out = cli("artifacts", "lineage", "bbbbbbbb")[1]

@@ -1,10 +1,13 @@
 """Rows of the table of lengths and records of made-up latents, for tests."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from wfm.artifacts import Artifact, Store
+from wfm.data.energon import write_energon
 from wfm.data.records import RecordWriter
 
 
@@ -32,3 +35,21 @@ def write_records(out: Path, part: str, numbers: range, *, maximum_shard_bytes: 
             kind, fps = ("image", 0.0) if shape[0] == 1 else ("video", 24.0 + number)
             row = record_row(f"clip{number:02d}", kind=kind, fps=fps)
             records.write("val" if number % 4 == 3 else "train", row, {"latents": latents(number, shape)})
+
+
+TRAIN = [number for number in range(11) if number % 4 != 3]
+"""Those of split `train` of what `committed` makes."""
+
+
+def committed(store: Store) -> Artifact:
+    """Eleven samples in two parts, as encode_latents leaves them."""
+    entries = []
+    for part, which in (("0a", range(6)), ("f3", range(6, 11))):
+        key = hashlib.sha256(part.encode()).hexdigest()
+        with store.part_attempt(key) as attempt:
+            write_records(attempt.path, part, which)
+            attempt.commit(stage="encode_latents", kind="part")
+        entries.append(store.part(key).entry(part))
+    whole = store.attempt("a" * 64)
+    write_energon((store.part(entry.key).table("members") for entry in entries), ("train", "val"), Path(whole.path))
+    return whole.commit(stage="encode_latents", kind="latents", parts=entries)

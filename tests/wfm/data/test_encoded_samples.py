@@ -14,41 +14,34 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from tests.wfm.data.record_rows import SHAPES, latents, record_row, write_records
+from tests.wfm.data.record_rows import SHAPES, TRAIN, committed, latents, record_row
 from tests.wfm.data.test_energon import opened
 from wfm.artifacts import Artifact, Store
 from wfm.artifacts.pull import pull
 from wfm.data.encoded_samples import encoded_samples, read_latents, require_samples
-from wfm.data.energon import write_energon
 from wfm.data.record_table import mapped, numbers, place_of
 from wfm.data.records import LENGTHS, RecordWriter, npy_bytes, read_npy, record_key
 from wfm.data.samples import Samples
 from wfm.data.shards import read_sample
 from wfm.errors import DataError
 
-TRAIN = [number for number in range(11) if number % 4 != 3]
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return committed(Store.open(str(tmp_path_factory.mktemp("of") / "store")))
+
+
+@pytest.fixture(scope="module")
+def pulled(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("of") / "pulled"
+    pull(artifact, folder, "all")
+    return folder
 
 
 @pytest.fixture
-def artifact(tmp_path: Path) -> Artifact:
-    """Eleven samples in two parts, as encode_latents leaves them."""
-    store = Store.open(str(tmp_path / "store"))
-    entries = []
-    for part, which in (("0a", range(6)), ("f3", range(6, 11))):
-        with store.part_attempt(hashlib.sha256(part.encode()).hexdigest()) as attempt:
-            write_records(attempt.path, part, which)
-            attempt.commit(stage="encode_latents", kind="part")
-        entries.append(store.part(hashlib.sha256(part.encode()).hexdigest()).entry(part))
-    whole = store.attempt("a" * 64)
-    tables = (store.part(entry.key).table("members") for entry in entries)
-    write_energon(tables, ("train", "val"), Path(whole.path))
-    return whole.commit(stage="encode_latents", kind="latents", parts=entries)
-
-
-@pytest.fixture
-def folder(artifact: Artifact, tmp_path: Path) -> Path:
-    pull(artifact, tmp_path / "pulled", "all")
-    return tmp_path / "pulled"
+def folder(pulled: Path, tmp_path: Path) -> Path:
+    """What was pulled, to be damaged."""
+    return shutil.copytree(pulled, tmp_path / "pulled")
 
 
 def test_parts_are_one_list_of_samples_of_their_own_shape(artifact: Artifact, folder: Path) -> None:
@@ -226,7 +219,7 @@ def test_rows_that_have_changed_places_are_refused_when_they_are_read(folder: Pa
     path = folder / "samples.parquet/0a.parquet"
     rows = pq.read_table(path).to_pylist()
     one, other = (next(row for row in rows if row["clip_id"] == clip) for clip in ("clip00", "clip04"))
-    for name in ("shard", "offset", "bytes", "sha256"):
+    for name in ("shard", "offset", "bytes", "sha256", "crc32c"):
         one[name], other[name] = other[name], one[name]
     pq.write_table(pa.Table.from_pylist(rows, schema=LENGTHS), path)
     with pytest.raises(DataError, match="sample clip00:0: the record that its row names is of another sample"):

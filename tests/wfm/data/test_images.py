@@ -86,10 +86,13 @@ def test_colours_follow_their_profile_and_copies_of_srgb_change_nothing(tmp_path
         assert "icc_profile" not in image.info
     broken = write(tmp_path / "broken.png", red, icc_profile=other_profile()[:200])
     assert changes(broken) == ()  # says nothing that can be read
-    wrong = write(
-        tmp_path / "wrong.jpg", Image.new("L", (32, 32), 90).convert("CMYK"), "JPEG", icc_profile=other_profile()
-    )
+    cmyk = Image.new("L", (32, 32), 90).convert("CMYK")
+    wrong = write(tmp_path / "wrong.jpg", cmyk, "JPEG", icc_profile=other_profile())
     assert changes(wrong) == ("cmyk",)  # a profile of other channels than the picture's
+    hollow = SRGB[:16] + b"CMYK" + SRGB[20:]  # says CMYK, and has no tables for it: it ended the stage
+    empty = write(tmp_path / "hollow.jpg", cmyk, "JPEG", icc_profile=hollow)
+    assert changes(empty) == ("cmyk",)
+    assert kept(empty)[1].shape == (32, 32, 3)
 
 
 @pytest.mark.parametrize("premultiplied", [False, True])

@@ -1,6 +1,7 @@
 """Windows of a data set's clips: geometry and refusals."""
 
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -31,6 +32,29 @@ def test_windows_hold_their_own_frames(sample):
         assert window.start_seconds == pytest.approx(2 + window.start_frame / 24)
         assert (window.session_id, window.video_id, window.source) == ("s", "v", "/a b.mp4")
     assert len({w.sample_id for w in found}) == 3
+
+
+def test_a_window_that_is_kept_keeps_no_clip(sample):
+    """One frame of an hour would hold the hour."""
+    clip = decode_sample(sample, (16, 24))
+    found = list(clip_windows(clip, num_frames=9, stride_frames=4))
+    assert all(window.frames.base is None for window in found)
+    assert not any(np.shares_memory(window.frames, clip.frames) for window in found)
+    alive = weakref.ref(clip.frames)
+    del clip
+    assert alive() is None
+
+
+def test_pictures_are_brought_to_a_size_that_depends_on_their_own(sample):
+    asked = []
+
+    def half(height, width):
+        asked.append((height, width))
+        return height // 2, width // 2
+
+    assert decode_sample(sample, half).frames.shape == (20, 16, 24, 3)
+    assert asked == [(32, 48)]
+    assert np.array_equal(decode_sample(sample, half).frames, decode_sample(sample, (16, 24)).frames)
 
 
 def test_a_short_clip_has_no_windows(sample):

@@ -111,6 +111,11 @@ def test_artifacts_without_what_is_wanted_say_so(run, tmp_path) -> None:
         fetch_model(run["latents"], tmp_path / "scratch")
     with pytest.raises(DataError, match="no encoded windows"):
         latent_shape(run["inputs"]["model"])
+    attempt = run["store"].attempt(key("9"))
+    (Path(attempt.path) / "x").write_text("x")
+    own = attempt.commit(stage="encode_latents", kind="latents", config={"take": "clips"})
+    with pytest.raises(DataError, match=r"samples of their own shape \(take = 'clips'\), windows are needed"):
+        latent_shape(own)
 
 
 def test_a_card_of_the_first_schema_leaves_the_other_familys_sampling_out(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """What follows from several latents together: rates, statistics, which signals and text go with which."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from wfm.training.encoded import blended, mean_rate, sources_of
 from wfm.training.order import order_of, source_shares
 
 
-def test_the_rate_is_the_mean_over_samples_and_images_have_none():
+def test_the_rate_is_the_mean_over_samples_and_images_have_none() -> None:
     many_slow = {"latents": np.array([10.0] * 9 + [20.0])}
     assert mean_rate(many_slow, {"latents": 1.0}) == 11.0, "the mean of the distinct rates is 15"
     sources = {"slow": np.array([10.0, 10.0]), "fast": np.array([30.0, 0.0]), "stills": np.zeros(3)}
@@ -19,7 +21,7 @@ def test_the_rate_is_the_mean_over_samples_and_images_have_none():
     assert mean_rate({"stills": np.zeros(3)}, {"stills": 1.0}) == 24.0
 
 
-def test_statistics_are_those_of_samples_drawn_at_the_rates():
+def test_statistics_are_those_of_samples_drawn_at_the_rates() -> None:
     generator = np.random.default_rng(0)
     values = {
         name: generator.normal(middle, width, (40_000, 2))
@@ -41,7 +43,7 @@ def test_statistics_are_those_of_samples_drawn_at_the_rates():
     assert blended({"a": stated["a"]}, {"a": 1.0}) == stated["a"]
 
 
-def test_shares_follow_the_recipe():
+def test_shares_follow_the_recipe() -> None:
     lanes = {
         "stills": {"sources": {"latents_a": 1}},
         "videos": {"rate": 3, "sources": {"latents_a": 1, "latents_b": 2}},
@@ -59,7 +61,7 @@ def test_shares_follow_the_recipe():
     drawn = {"latents_a": 0, "latents_b": 0}
     sources = {name: Watched(name, [(2, 2, 2)] * 50) for name in drawn}
     order = order_of(TrainingConfig.parse({"steps": 400, "batch_size": 3, "data": {"lanes": lanes}}), sources)
-    state = order.start()
+    state: Any = order.start()
     for _ in range(400):
         step, state = order.next(state)
         for pack in step.packs:
@@ -68,7 +70,7 @@ def test_shares_follow_the_recipe():
     assert drawn["latents_b"] / sum(drawn.values()) == pytest.approx(shares["latents_b"], abs=0.01)
 
 
-def test_sources_by_the_names_of_inputs():
+def test_sources_by_the_names_of_inputs() -> None:
     inputs = {
         name: name for name in ("latents_low", "latents_high", "signals", "text_low", "text", "tokenizer", "mixture")
     }

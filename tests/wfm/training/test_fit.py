@@ -16,6 +16,7 @@ from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.families.diffusion.fit import whitened
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.families.tokenizer.fit import reconstruction_psnr
+from wfm.models.family import FAMILIES
 from wfm.models.folder import save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.pulse import sign
@@ -266,6 +267,26 @@ def test_medusa_heads_are_trained_on_a_model_that_is_there(tmp_path):
         if name not in first.state_dict() or not torch.equal(tensor, first.state_dict()[name])
     }  # fmt: skip
     assert changed_parts == {"medusa.merged", "layers.2", "norm.weight", "output.weight"}
+
+
+def test_shapes_that_a_network_cannot_take_are_refused_by_name():
+    shapes = [(1, 2, 2), (3, 2, 2), (3, 4, 2)]
+    config = DiffusionTrainingConfig.parse(SMALL)
+    model, objective, _ = build(config, TokenizerConfig.parse(NETWORK), encoded())
+    FAMILIES.load("diffusion").fitting().require_shapes(model, config, shapes)
+    for shape in shapes:
+        batch = {"latents": torch.randn(2, 3, *shape), "seeds": torch.arange(2)}
+        batch |= {"actions": torch.zeros(2, 1 + 4 * (shape[0] - 1), 1), "has_actions": torch.tensor([True, False])}
+        assert torch.isfinite(objective.loss(model, batch, 0)[0])
+    with pytest.raises(ConfigError, match="cannot be cut into patches"):
+        FAMILIES.load("diffusion").fitting().require_shapes(model, config, [(3, 3, 2)])
+    raster = WorldTrainingConfig.parse({"family": "autoregressive", "autoregressive": RASTER})
+    fitting = FAMILIES.load("autoregressive").fitting()
+    fitting.require_shapes(None, raster, shapes[:1])
+    with pytest.raises(
+        ConfigError, match=r"family autoregressive takes one shape .* are of 3: \(1, 2, 2\), \(3, 2, 2\)"
+    ):
+        fitting.require_shapes(None, raster, shapes)
 
 
 def test_going_on_from_another_network_is_refused(tmp_path):

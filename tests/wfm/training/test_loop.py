@@ -8,7 +8,7 @@ from torch import nn
 
 from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.order import one_shape
-from wfm.errors import Cancelled, DataError
+from wfm.errors import Cancelled, ConfigError, DataError
 from wfm.training.config import TrainingConfig
 from wfm.training.loop import TrainingDiverged, fingerprint_of, train
 from wfm.training.metrics import read_curve
@@ -107,8 +107,8 @@ def test_a_mixture_goes_on_with_the_very_next_sample(tmp_path):
     assert result.resumed_from == 14
     assert same(whole, parts)
     assert not same(whole, run(tmp_path / "plain", data=loader(18))[0])
-    _, other = run(tmp_path / "parts", data=weighted(weights[::-1]))
-    assert other.resumed_from == 0  # another order is another run
+    with pytest.raises(ConfigError, match="weights"):  # refused, and not begun anew: its checkpoints would go in silence
+        run(tmp_path / "parts", data=weighted(weights[::-1]))
 
 
 def test_a_killed_run_goes_back_to_its_checkpoint_and_ends_with_the_same_bits(tmp_path):

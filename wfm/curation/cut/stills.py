@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wfm.curation.cut.alpha import laid_on
-from wfm.data.images import decode, facts_of, has_alpha, open_image, profile_of, to_srgb
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -37,6 +36,10 @@ class Kept:
 def keep_image(source: Path, target: Path, ground: tuple[int, int, int], *, premultiplied: bool, most: int) -> Kept:
     """Write ``target`` with the ending of its format. ``ground``: RGB that transparent pictures are laid on; ``most``: pixels
     that it may have. Raises `VideoError`."""
+    from PIL import Image
+
+    from wfm.data.images import decode, facts_of, open_image
+
     target.parent.mkdir(parents=True, exist_ok=True)
     with open_image(source, maximum_pixels=most) as image:
         decode(image)
@@ -46,8 +49,6 @@ def keep_image(source: Path, target: Path, ground: tuple[int, int, int], *, prem
         path = target.with_suffix(f".{facts.format}")
         shutil.copyfile(source, path)
         return Kept(path, facts.width, facts.height, "copy")
-    from PIL import Image
-
     path = target.with_suffix(".jpg" if facts.format == "jpg" else ".png")
     if facts.format == "jpg":
         Image.fromarray(changed).save(path, "JPEG", quality=QUALITY, subsampling=0)
@@ -58,6 +59,8 @@ def keep_image(source: Path, target: Path, ground: tuple[int, int, int], *, prem
 
 def _as_kept(image: "ImageFile", ground: tuple[int, int, int], premultiplied: bool) -> np.ndarray:
     """uint8 [H, W, 3], sRGB, opaque, as stored (not turned)."""
+    from wfm.data.images import has_alpha, profile_of, to_srgb
+
     profile, transparent = profile_of(image), has_alpha(image)
     plain: Any = _of_16_bits(image) if image.mode.startswith("I") else image
     alpha = np.asarray(plain.convert("RGBA"))[..., 3:] if transparent else None

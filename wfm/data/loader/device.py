@@ -19,7 +19,9 @@ class Mover:
     def __init__(self, device: str, pin: bool) -> None:
         """Raises ConfigError for a GPU that is not there."""
         if device != "cpu" and not torch.cuda.is_available():
-            raise ConfigError(f"loader.device: {device!r}, and torch sees no GPU here: take 'cpu', or a machine that has one")
+            raise ConfigError(
+                f"loader.device: {device!r}, and torch sees no GPU here: take 'cpu', or a machine that has one"
+            )
         self._device, self._pin = torch.device(device), pin
         self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
 

@@ -133,7 +133,9 @@ class Lanes(AnyOrder[StepT]):
             )
         self._alternation = Blend([lane.rate for lane in lanes])
         self._lanes = list(planned)
-        self._one_at_a_time = threading.Lock()  # windows and epochs are remembered, and loaders plan in threads of theirs
+        self._one_at_a_time = (
+            threading.Lock()
+        )  # windows and epochs are remembered, and loaders plan in threads of theirs
         said = [f"{VERSION}\x1f{facts}"]
         for lane in lanes:
             said += [f"{lane.name}\x1f{lane.rate}", *(source.sha256 for source in lane.sources)]

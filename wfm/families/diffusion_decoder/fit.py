@@ -4,7 +4,9 @@ fit_decoder(latents, tokens, tokenizer, levels, config, out=..., scratch=...) ->
 """
 
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from wfm.data.loader.loading import Loader
 from wfm.data.mixture import Mixture
-from wfm.data.passes import batches, tensors_of
+from wfm.data.passes import batches, close_all, counters_of, read_many, tensors_of
 from wfm.data.psnr import psnr
 from wfm.data.samples import Samples
 from wfm.errors import ConfigError, DataError
@@ -60,7 +62,7 @@ def fit_decoder(
     if config.training.threads:
         torch.set_num_threads(config.training.threads)
     require_buckets(config.training, config.family)
-    continuous, discrete = read_encoded(latents), read_encoded(tokens)
+    continuous, discrete = (read_encoded(one, reading=config.training.reading) for one in (latents, tokens))
     samples = joined(continuous.train[LATENTS], discrete.train[LATENTS])
     held = []
     if continuous.val and discrete.val:
@@ -72,7 +74,7 @@ def fit_decoder(
     sources = {LATENTS: samples}
     order = order_of(config.training, sources, mixture)
     note |= order_note(order, config.training.steps)
-    with Loader(sources, order, config.training.loader) as loader:
+    with closing(continuous), closing(discrete), Loader(sources, order, config.training.loader) as loader:
         result = train(
             model,
             objective,
@@ -134,10 +136,23 @@ class PairedSamples:
 
     def read(self, row: int) -> dict[str, Tensor]:
         """Latents `[C, T, h, w]` and tokens `[T, h', w']`."""
-        return {
-            "latents": self.latents.read(int(self.of_latents[row]))["latents"],
-            "tokens": self.tokens.read(int(self.of_tokens[row]))["tokens"],
-        }
+        return self.read_many([row])[0]
+
+    def read_many(self, rows: Sequence[int]) -> list[dict[str, Tensor]]:
+        """The same of several."""
+        latents = read_many(self.latents, self.of_latents[rows].tolist())
+        tokens = read_many(self.tokens, self.of_tokens[rows].tolist())
+        pairs = zip(latents, tokens, strict=True)
+        return [{"latents": one["latents"], "tokens": other["tokens"]} for one, other in pairs]
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What reading both did so far."""
+        return counters_of(self.latents, self.tokens)
+
+    def close(self) -> None:
+        """Nothing is read any more."""
+        close_all(self.latents, self.tokens)
 
 
 def joined(latents: Samples, tokens: Samples) -> PairedSamples:

@@ -82,6 +82,28 @@ def test_readers_may_finish_in_any_order():
         assert [sorted(handed(loader.next())) for _ in range(4)] == wanted
 
 
+def test_quick_reads_go_on_where_one_of_them_hangs():
+    source = clips()
+    order = packed([source])
+    hung, free = threading.Event(), threading.Event()
+
+    def before(row: int) -> None:
+        if len(source.begun) > 500 and not hung.is_set():
+            hung.set()
+            free.wait()
+
+    source.before = before
+    with Loader(source, order, LoaderConfig(workers=3, prefetch_bytes=6_000_000)) as loader:
+        found = [sorted(handed(loader.next()))]
+        began = time.monotonic()
+        while len(source.begun) < 5000:
+            assert time.monotonic() - began < 60, "the others wait for the one that hangs"
+            time.sleep(0.01)
+        free.set()
+        found += [sorted(handed(loader.next())) for _ in range(59)]
+    assert found == planned(order, 60)
+
+
 @pytest.mark.parametrize("workers", [0, 3])
 def test_a_reader_that_fails_ends_the_step_it_belongs_to_and_that_alone(workers):
     source = clips(400)
@@ -195,7 +217,7 @@ def test_reads_that_get_on_are_signs_of_life():
 
     with Loader(source, packed([source]), LoaderConfig(workers=1)) as loader:
         loader.next(stopping)
-    assert len(set(counts)) == len(counts) > 3
+    assert len(set(counts)) == len(counts) > 1
 
 
 def test_ctrl_c_works_while_it_waits():

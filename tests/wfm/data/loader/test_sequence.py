@@ -32,7 +32,7 @@ part = st.tuples(st.integers(0, 5), st.sampled_from(RANKS), st.sampled_from(WORK
 
 @pytest.mark.parametrize("mode", ORDERS)
 @given(parts=st.lists(part, min_size=2, max_size=4), damaged=st.sets(st.integers(0, 39), max_size=3))
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_killed_anywhere_it_goes_on_with_the_very_next_batch(mode, parts, damaged):
     sources = [clips()]
     sources[0].damaged = damaged
