@@ -69,11 +69,12 @@ def energon_loader(folder: Path, kind: str, workers: int, batch: str, prefetch: 
 
     class Encoder(TaskEncoder):
         decoder = None
-        cookers = (Cooker(stateless(lambda sample: sample[kind])),)
+        cookers = (Cooker(stateless(lambda sample: sample)),)
 
         @stateless
-        def batch(self, samples: list[bytes]) -> Any:
-            return samples if raw else torch.stack([as_tensor(sample, kind) for sample in samples])
+        def batch(self, samples: list[Any]) -> Any:
+            found = [sample[kind] for sample in samples]
+            return found if raw else torch.stack([as_tensor(data, kind) for data in found])
 
     dataset = get_train_dataset(
         folder, worker_config=WorkerConfig(rank=0, world_size=1, num_workers=workers), batch_size=BATCH,
