@@ -4,15 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from safetensors.torch import save_file
 
+from tests.wfm.data.record_rows import record_row
 from wfm.artifacts import Store
+from wfm.data.records import RecordWriter
 from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.training.encoded import Source
 from wfm.training.fit_world_model import fit_world_model
 
 LATENTS = "e" * 64
@@ -32,19 +32,19 @@ CONFIG = {
 
 def make_latents(store: Store) -> None:
     """Windows of both splits, as encode_latents leaves them."""
-    with store.attempt(LATENTS) as attempt:
-        for number, (split, count) in enumerate((("train", 11), ("val", 3))):
-            folder = attempt.path / split
-            folder.mkdir()
-            noise = torch.Generator().manual_seed(number)
-            drawn = torch.randn(count, 3, 3, 2, 2, generator=noise, dtype=torch.float64)
-            save_file({"latents": drawn.cumsum(dim=2)}, folder / "windows.safetensors")
-            names = [f"{split}{i}" for i in range(count)]
-            table = {"sample_id": names, "clip_id": names, "mirrored": [False] * count, "fps": [24.0] * count}
-            pq.write_table(pa.table(table), folder / "samples.parquet")
+    part = "b" * 64
+    with store.part_attempt(part) as attempt:
+        with RecordWriter(attempt.path, "00") as records:
+            for number, (split, count) in enumerate((("train", 11), ("val", 3))):
+                noise = torch.Generator().manual_seed(number)
+                drawn = torch.randn(count, 3, 3, 2, 2, generator=noise).cumsum(dim=2)
+                for place, latents in enumerate(drawn.numpy()):
+                    records.write(split, record_row(f"{split}{place:02d}"), {"latents": latents})
+        attempt.commit(stage="encode_latents", kind="part")
+    with store.attempt(LATENTS) as whole:
         statistics = {"mean": [[0.0] * 3] * 3, "std": [[1.0, 1.4, 1.7]] * 3}
-        (attempt.path / "latent_statistics.json").write_text(json.dumps(statistics))
-        attempt.commit(stage="encode_latents", kind="latents")
+        (whole.path / "latent_statistics.json").write_text(json.dumps(statistics))
+        whole.commit(stage="encode_latents", kind="latents", parts=[store.part(part).entry("00")])
 
 
 def fit(store: Store, out: Path, scratch: Path, ranks: Ranks = ALONE) -> dict[str, Any]:
@@ -56,6 +56,7 @@ def fit(store: Store, out: Path, scratch: Path, ranks: Ranks = ALONE) -> dict[st
         torch.manual_seed(0)
         tokenizer = Tokenizer(TokenizerConfig.parse(_TOKENIZER)).eval()
         config = DiffusionTrainingConfig.parse(CONFIG)
-        return fit_world_model(store.artifact(LATENTS), tokenizer, config, out=out, scratch=scratch, ranks=ranks)
+        sources = {"latents": Source(store.artifact(LATENTS))}
+        return fit_world_model(sources, tokenizer, config, out=out, scratch=scratch, ranks=ranks)
     finally:
         torch.set_default_dtype(before)

@@ -127,7 +127,7 @@ def mean_psnr(
     seen = video_frames(given, tokenizer.config.temporal_compression)
     made = tokenizer.decode(model.denormalise(mean))[:, :, seen:].clamp(-1, 1)
     beat("validation")
-    truth = tokenizer.decode(batch["latents"])[:, :, seen:].clamp(-1, 1)
+    truth = tokenizer.decode(batch["latents"].to(mean))[:, :, seen:].clamp(-1, 1)
     return float(psnr((made - truth).square().mean(dim=(1, 2, 3, 4)), peak=2.0).mean())
 
 
