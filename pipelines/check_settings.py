@@ -29,6 +29,7 @@ from wfm.artifacts.address import KEY_PATTERN, NAME_PATTERN
 from wfm.config import MOST_COUNT, MOST_NUMBER, Config
 from wfm.errors import ConfigError, InputError
 from wfm.models.family import FAMILIES, Family
+from wfm.training.data_config import lanes_of, require_covered
 
 if TYPE_CHECKING:
     from wfm.conditions.condition import Condition
@@ -188,8 +189,19 @@ def family_fits(asked: Asked) -> Iterator[str]:
     for name in _several(asked, "latents"):
         for field, advice in family.problems(config, card, asked.behind(name), asked.node.inputs[name]):
             yield asked(field, advice) if field else f"{asked.node.name}: {advice}"
-    if config.training.data.mode == "packs":
-        yield asked("training.data.mode", f"family {config.family} trains on batches of one shape, set 'buckets'")
+
+
+def recipe_fits(asked: Asked) -> Iterator[str]:
+    """A recipe draws from the inputs that are there, all of them, in phases that last as long as the run."""
+    training = asked.config.training
+    if training.data.mode == "packs":
+        yield asked("training.data.mode", f"family {asked.config.family} trains on batches of one shape, set 'buckets'")
+    sources = ["windows"] if asked.node.stage == "train_tokenizer" else _several(asked, "latents")
+    try:
+        lanes_of(training.data, sources)
+        require_covered(training.data, training.steps)
+    except ConfigError as error:
+        yield f"{asked.node.name}.{error}"
 
 
 def _several(asked: Asked, name: str) -> list[str]:
@@ -297,12 +309,19 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "dedup_clips": (signatures_are_made,),
     "select_clips": (limits_are_measured, video_types_exist),
     "classify_clips": (looks_can_be_read,),
-    "train_tokenizer": (frames_have_a_size,),
+    "train_tokenizer": (frames_have_a_size, recipe_fits),
     "encode_latents": (frames_have_a_size, models_are_named, windows_fit, splits_exist),
     "encode_signals": (splits_are_known,),
     "encode_text": (splits_are_known,),
-    "train_world_model": (models_are_named, conditions_are_further, family_fits, samples_are_joined, signals_are_made),
-    "train_decoder": (models_are_named, decoder_fits),
+    "train_world_model": (
+        models_are_named,
+        conditions_are_further,
+        family_fits,
+        recipe_fits,
+        samples_are_joined,
+        signals_are_made,
+    ),
+    "train_decoder": (models_are_named, decoder_fits, recipe_fits),
     "generate_videos": (models_are_named, past_fits, held_out_exists),
     "evaluate_model": (split_is_generated,),
     "publish_model": (models_are_named, name_is_plain),

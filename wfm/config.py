@@ -231,14 +231,23 @@ def _explain(model: type[pydantic.BaseModel], error: pydantic.ValidationError) -
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            owner: type[pydantic.BaseModel] | None = model
-            for part in problem["loc"][:-1]:
-                field = owner.model_fields.get(str(part)) if owner is not None else None
-                owner = _nested(field) if field is not None else None
-            lines.append(unknown(path, owner.model_fields if owner is not None else ()))
+            lines.append(_unknown_at(model, problem["loc"]))
         else:
             words = problem["msg"].removeprefix("Value error, ")
             # A rule over several fields is given all of them: its message names those that matter.
             value = "" if isinstance(problem["input"], Mapping) else f" = {problem['input']!r}"
             lines.append(f"field {path!r}{value}: {words}" if path else words)
     return f"{model.__name__}: " + "; ".join(lines)
+
+
+def _unknown_at(model: type[pydantic.BaseModel], loc: tuple[int | str, ...]) -> str:
+    """The words for an unknown field at `loc`, with the fields of its section, be that one of a list, or of several by name."""
+    kind: Any = model
+    for part in loc[:-1]:
+        if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
+            field = kind.model_fields.get(str(part))
+            kind = field and (_nested(field) or field.annotation)
+        else:  # dict[str, X], tuple[X, ...], list[X]
+            kind = next((each for each in reversed(typing.get_args(kind)) if each is not ...), None)
+    fields = kind.model_fields if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel) else ()
+    return unknown(".".join(map(str, loc)), fields)

@@ -57,6 +57,17 @@ def store(tmp_path: Path) -> Store:
         ("train_tokenizer.stride_frames=0", r"'stride_frames' = 0"),
         ("train_tokenizer.loss.gradient_weight=-1", r"'loss.gradient_weight' = -1"),
         ("encode_latents.batch_size=0", r"'batch_size' = 0"),
+        # Recipes of data that its stage refused, after all the stages before it had run.
+        (
+            'train_diffusion.training.data.lanes={"a":{"sources":{"stills":1}}}',
+            r"train_diffusion.training.data: lane 'a' draws from 'stills', which is no input of this stage; inputs: latents",
+        ),
+        ('train_tokenizer.training.data.lanes={"a":{"sources":{"latents":1}}}', r"no input of this stage; inputs: windows"),
+        ('train_diffusion.training.data.phases=[{"steps":10}]', r"phases are 10 steps, and training.steps is \d+: leave out"),
+        (
+            "train_tokenizer.training.data.mode=packs train_tokenizer.training.data.tokens=64",
+            r"training.data.mode = 'packs': family .* set 'buckets'",
+        ),
         ("train_autoregressive.autoregressive.kv_heads=0", r"'autoregressive.kv_heads' = 0"),  # ZeroDivisionError
         ("train_autoregressive.cross_entropy.label_smoothing=2", r"'cross_entropy.label_smoothing' = 2"),
         ("train_diffusion.edm.pixel_share=-1", r"'edm.pixel_share' = -1"),

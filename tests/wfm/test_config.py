@@ -33,6 +33,23 @@ class Outer(Config):
     names: tuple[str, ...] = ()
 
 
+class Listed(Config):
+    by_name: dict[str, Inner] = {}
+    one_by_one: tuple[Inner, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("values", "where"),
+    [
+        ({"by_name": {"a": {"widht": 3}}}, "by_name.a.widht"),
+        ({"one_by_one": [{}, {"widht": 3}]}, "one_by_one.1.widht"),
+    ],
+)
+def test_a_section_that_is_one_of_several_says_its_choices_too(values: dict[str, object], where: str) -> None:
+    with pytest.raises(ConfigError, match=rf"unknown field '{where}'\. Did you mean 'width'\? Choices: width, workers"):
+        Listed.parse(values)
+
+
 def test_halves_do_not_mix() -> None:
     assert Outer().what() == {"inner": {"width": 8}, "maybe": None, "rate": 1.0, "names": []}
     assert Outer().how() == {"inner": {"workers": 1}}

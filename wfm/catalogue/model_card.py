@@ -101,8 +101,9 @@ def _result(sheet: ModelSheet) -> list[str]:
     result = sheet.result
     if result is None:
         return [f"None: {text(sheet.result_absent)}.", ""]
+    sessions = f"{result.sessions:,} recording session{'s' * (result.sessions != 1)}"
     lines = [
-        f"{text(result.split)} split, {result.windows:,} windows from {result.sessions:,} recording sessions. Mean and 95 % "
+        f"{text(result.split)} split, {result.windows:,} windows from {sessions}. Mean and 95 % "
         "interval over sessions; gain: PSNR over holding the last frame; better on: share of windows with a gain above zero.",
         "",
         *([which_evaluation(result), ""] if result.evaluation else []),

@@ -8,11 +8,13 @@ Sources are the stage's inputs of encoded samples, by their names. Without lanes
 without phases everything holds from the first step to the last. Torch-free. What is made of it: `order.order_of`.
 """
 
+from collections.abc import Collection, Mapping
 from typing import Literal, Self
 
 import pydantic
 
 from wfm.config import Config, Count, Natural
+from wfm.errors import ConfigError
 
 Oversize = Literal["refuse", "leave_out", "cut", "split"]
 
@@ -108,3 +110,36 @@ class DataConfig(Config):
         ):
             raise ValueError("tokens is 0, and packs need a budget: give tokens, such as 65536")
         return self
+
+
+def lanes_of(recipe: DataConfig, sources: Collection[str]) -> list[Mapping[str, LaneConfig]]:
+    """The lanes of each phase, in a recipe without phases of the one that lasts. Raises ConfigError for a source that is no
+    input, and for an input that no lane of any phase draws from."""
+    everything = {"all": LaneConfig(sources=dict.fromkeys(sources, 1))}
+    lanes = [phase.lanes or recipe.lanes or everything for phase in recipe.phases or (PhaseConfig(),)]
+    named = {source: name for of_phase in lanes for name, lane in of_phase.items() for source in lane.sources}
+    for source, lane in named.items():
+        if source not in sources:
+            raise ConfigError(
+                f"training.data: lane {lane!r} draws from {source!r}, which is no input of this stage; inputs: "
+                f"{', '.join(sorted(sources))}"
+            )
+    if unread := sorted(set(sources) - set(named)):
+        raise ConfigError(f"training.data: no lane draws from {', '.join(unread)}: name it in one, or do not give it")
+    return lanes
+
+
+def require_covered(recipe: DataConfig, steps: int) -> None:
+    """Raise ConfigError for phases that do not last as long as a run of `steps`, or of which one begins after its end."""
+    first = 0
+    for number, phase in enumerate(recipe.phases):
+        if first >= steps:
+            raise ConfigError(
+                f"training.data.phases[{number}] begins at step {first}, and training.steps is {steps}: it has no step"
+            )
+        first += phase.steps or steps
+    if recipe.phases and first < steps:
+        raise ConfigError(
+            f"training.data.phases are {first} steps, and training.steps is {steps}: leave out the steps of the last "
+            "phase, and it lasts to the end"
+        )

@@ -15,7 +15,7 @@ from wfm.data.seeds import mix
 from wfm.errors import ConfigError, DataError
 from wfm.log import get_logger
 from wfm.training.config import TrainingConfig
-from wfm.training.data_config import LaneConfig, PhaseConfig
+from wfm.training.data_config import PhaseConfig, lanes_of, require_covered
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
@@ -52,9 +52,8 @@ def order_of(config: TrainingConfig, sources: "Mapping[str, Samples]", mixture: 
     """
     recipe = config.data
     phases = recipe.phases or (PhaseConfig(),)
-    lanes = [phase.lanes or recipe.lanes or {"all": LaneConfig(sources=dict.fromkeys(sources, 1))} for phase in phases]
-    _require_known(lanes, sources)
-    _require_covered(config)
+    lanes = lanes_of(recipe, sources)
+    require_covered(recipe, config.steps)
     weights = None if mixture is None else _weights(sources, mixture)
     known = {
         name: Source.of(name, held, 1, None if weights is None else weights[name]) for name, held in sources.items()
@@ -92,8 +91,7 @@ def source_shares(config: TrainingConfig, names: Collection[str]) -> dict[str, f
     Raises ConfigError for a recipe of other sources."""
     recipe = config.data
     phases = recipe.phases or (PhaseConfig(),)
-    lanes = [phase.lanes or recipe.lanes or {"all": LaneConfig(sources=dict.fromkeys(names, 1))} for phase in phases]
-    _require_known(lanes, names)
+    lanes = lanes_of(recipe, names)
     first, shares = 0, dict.fromkeys(names, 0.0)
     for phase, of_phase in zip(phases, lanes, strict=True):
         steps = phase.steps or max(config.steps - first, 0)
@@ -181,31 +179,3 @@ def _weights(sources: "Mapping[str, Samples]", mixture: Mixture) -> dict[str, np
     every = np.array(mixture.of_samples([each for held in sources.values() for each in held.ids]))
     ends = np.cumsum([len(held.ids) for held in sources.values()])
     return dict(zip(sources, np.split(every, ends[:-1]), strict=True))
-
-
-def _require_known(lanes: Sequence[Mapping[str, LaneConfig]], sources: Collection[str]) -> None:
-    named = {source: name for of_phase in lanes for name, lane in of_phase.items() for source in lane.sources}
-    for source, lane in named.items():
-        if source not in sources:
-            raise ConfigError(
-                f"training.data: lane {lane!r} draws from {source!r}, which is no input of this stage; inputs: "
-                f"{', '.join(sorted(sources))}"
-            )
-    if unread := sorted(set(sources) - set(named)):
-        raise ConfigError(f"training.data: no lane draws from {', '.join(unread)}: name it in one, or do not give it")
-
-
-def _require_covered(config: TrainingConfig) -> None:
-    """Phases last as long as the run, and each of them begins before its end."""
-    first = 0
-    for number, phase in enumerate(config.data.phases):
-        if first >= config.steps:
-            raise ConfigError(
-                f"training.data.phases[{number}] begins at step {first}, and training.steps is {config.steps}: it has no step"
-            )
-        first += phase.steps or config.steps
-    if config.data.phases and first < config.steps:
-        raise ConfigError(
-            f"training.data.phases are {first} steps, and training.steps is {config.steps}: leave out the steps of the last "
-            "phase, and it lasts to the end"
-        )

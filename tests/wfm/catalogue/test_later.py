@@ -55,6 +55,12 @@ def test_it_was_published_with_one_and_says_so(bundle):
     assert "with which it was published" in model_card(sheet)
 
 
+def test_one_session_is_not_sessions(bundle):
+    sheet = model_sheet(*bundle)
+    alone = sheet.model_copy(update={"result": sheet.result.model_copy(update={"sessions": 1})})
+    assert "20 windows from 1 recording session." in model_card(alone)
+
+
 def test_the_newest_later_one_is_shown_everywhere(bundle, tmp_path):
     store, made = bundle
     evaluation(store, "second", 40)

@@ -24,8 +24,8 @@ from wfm.log import get_logger
 CLOSE_SECONDS = 5.0
 """How long `close` waits for reads that are under way."""
 _LOOKED_AT = 64
-_SHOWN = 8
-"""Samples that could not be read and are told of one by one; then every hundredth."""
+_SHOWN, _NAMED = 8, 3
+"""Replacements that are told of one by one, then every hundredth; and samples that the error names when there are too many."""
 
 
 class Loader:
@@ -76,7 +76,7 @@ class Loader:
         "Seconds in `next` so far in which nothing was ready."
         self.skipped: Counter[tuple[str, str]] = Counter()
         "(source, reason) -> samples that were replaced, in what was handed out by this process."
-        self._first: list[str] = []
+        self._damaged: dict[str, int] = {}
         self._samples = self._bytes = 0
 
     @cached_property
@@ -210,17 +210,19 @@ class Loader:
             self._tell(work, skip)
         most = max(self.config.skipped_count, int(self.config.skipped_share * samples))
         if (total := self.skipped.total()) > most:
+            named = [f"{words} ({times} times)" for words, times in list(self._damaged.items())[:_NAMED]]
+            named += ["and others"] * (len(self._damaged) > _NAMED)
             raise DataError(
                 f"{total} of {samples} samples could not be read, at most {most} may be replaced (loader.skipped_count, "
-                f"loader.skipped_share): {'; '.join(self._first)}; mend the data, or raise the limits"
+                f"loader.skipped_share): {'; '.join(named)}; mend the data, or raise the limits"
             )
         self._samples, self._bytes = samples, self._bytes + work.bytes
 
     def _tell(self, work: Work, skip: Skip) -> None:
         self.skipped[skip.source, skip.reason] += 1
         words = f"sample {skip.sample} of {skip.source!r}: {skip.error}"
-        if len(self._first) < _SHOWN:
-            self._first.append(words)
+        if words in self._damaged or len(self._damaged) < _SHOWN:
+            self._damaged[words] = self._damaged.get(words, 0) + 1
         if (total := self.skipped.total()) <= _SHOWN or total % 100 == 0:
             get_logger(__name__).warning("step %d: %s; another takes its place (%d so far)", work.step, words, total)
 

@@ -10,8 +10,9 @@ def limits(cast: Cast, metrics: list[Metrics]) -> list[str]:
     found = []
     for one in metrics[:1]:
         chosen = "Choices were made on validation windows" if one.split == "test" else "These are validation windows"
+        sessions = f"{one.sessions} recording session{'s' * (one.sessions != 1)}"
         found.append(
-            f"{chosen}; figures are of the {one.split} split: {one.windows} windows from {one.sessions} recording sessions. "
+            f"{chosen}; figures are of the {one.split} split: {one.windows} windows from {sessions}. "
             "Sessions, not windows, are drawn for the intervals; with few sessions they are too narrow."
         )
         found += [metric.limit for metric in all_metrics() if metric.limit]
