@@ -59,13 +59,13 @@ def fit_world_model(
     reading = config.training.reading
     shares = source_shares(config.training, sources)
     data = read_encoded(sources, parse(config.conditions), parse({name: {} for name in family.own}), shares, reading)
+    order = order_of(config.training, data.train, mixture)  # refused now, and not after a pass over all samples
+    note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
+    note |= order_note(order, config.training.steps)
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     fitting.require_shapes(model, config, shapes_of(data.train.values()))
     go_on(model, card, config)
-    note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
-    order = order_of(config.training, data.train, mixture)
-    note |= order_note(order, config.training.steps)
     with closing(data), Loader(data.train, order, config.training.loader) as loader:
         result = train(
             model,

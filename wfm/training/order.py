@@ -96,7 +96,8 @@ def source_shares(config: TrainingConfig, names: Collection[str]) -> dict[str, f
     _require_known(lanes, names)
     first, shares = 0, dict.fromkeys(names, 0.0)
     for phase, of_phase in zip(phases, lanes, strict=True):
-        steps = phase.steps or max(config.steps - first, 0)
+        left = max(config.steps - first, 0)
+        steps = min(phase.steps or left, left)
         first += steps
         for lane in of_phase.values():
             of_steps = steps / config.steps * lane.rate / sum(each.rate for each in of_phase.values())

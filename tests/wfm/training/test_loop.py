@@ -107,7 +107,9 @@ def test_a_mixture_goes_on_with_the_very_next_sample(tmp_path):
     assert result.resumed_from == 14
     assert same(whole, parts)
     assert not same(whole, run(tmp_path / "plain", data=loader(18))[0])
-    with pytest.raises(ConfigError, match="weights"):  # refused, and not begun anew: its checkpoints would go in silence
+    with pytest.raises(
+        ConfigError, match="weights"
+    ):  # refused, and not begun anew: its checkpoints would go in silence
         run(tmp_path / "parts", data=weighted(weights[::-1]))
 
 
