@@ -66,7 +66,8 @@ def fit_world_model(
     model, objective, card = build(config, tokenizer.config, data)
     fitting.require_shapes(model, config, shapes_of(data.train.values()))
     go_on(model, card, config)
-    with closing(data), Loader(data.train, order, config.training.loader) as loader:
+    drawn = {name: data.train[name] for names in order.sources.values() for name in names}
+    with closing(data), Loader(drawn, order, config.training.loader) as loader:
         result = train(
             model,
             objective,
