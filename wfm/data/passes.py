@@ -116,6 +116,8 @@ def close_all(*several: Samples) -> None:
 
 
 def tensors_of(samples: Samples) -> frozenset[str]:
-    """Names of what a sample gives, by the first that can be read."""
-    _, first = next(read_rows(samples, range(len(samples.ids))))
+    """Names of what a sample gives, by the first that can be read. Raises DataError where none can."""
+    _, first = next(read_rows(samples, range(len(samples.ids))), (0, None))
+    if first is None:
+        raise DataError(f"none of {len(samples.ids)} samples can be read: encode them again")
     return frozenset(first)
