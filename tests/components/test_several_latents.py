@@ -2,13 +2,19 @@
 step."""
 
 import json
+import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.components.one_clip_parts import dataset
 from wfm.artifacts import Artifact, Store
+from wfm.data.encoded_samples import EncodedSamples
 from wfm.errors import ConfigError, DataError
 
 Stage = Callable[..., Artifact]
@@ -80,6 +86,14 @@ def test_stills_and_clips_of_their_own_shapes_train_one_model(run_stage: Stage, 
     assert card["config"]["statistics_frames"] == 2
 
 
+def test_a_source_of_rate_0_is_not_drawn_and_spoils_nothing(run_stage: Stage, made: dict[str, Artifact]) -> None:
+    lanes = {"all": {"sources": {"latents_stills": 1, "latents_clips": 0}}}
+    trained = run_stage("train_world_model", training(lanes=lanes), **made)
+    points = [json.loads(line) for line in trained.fetch("metrics.jsonl").read_text().splitlines()]
+    assert all(math.isfinite(value) for point in points for value in point.values())
+    assert "validation_mean_psnr" in points[-1], "clips are watched"
+
+
 def test_what_does_not_fit_together_is_refused_by_name(
     run_stage: Stage, store: Store, made: dict[str, Artifact]
 ) -> None:
@@ -113,3 +127,34 @@ def test_what_does_not_fit_together_is_refused_by_name(
     small = {**DENOISER, "network": {**DENOISER["network"], "max_size": [16, 4, 4]}}
     with pytest.raises(ConfigError, match="exceed max_size"):
         run_stage("train_world_model", {**training(), "diffusion": small}, **made)
+
+
+def test_bad_data_are_refused_by_name_before_a_sample_is_read(
+    run_stage: Stage, store: Store, made: dict[str, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("a sample was read")
+
+    monkeypatch.setattr(EncodedSamples, "read", never)
+    monkeypatch.setattr(EncodedSamples, "read_many", never)
+    with pytest.raises(AssertionError, match="a sample was read"):
+        run_stage("train_world_model", training(), **made)
+    with pytest.raises(DataError, match=r"source 'latents_clips': .* do not fit .*, a budget of 1 tokens"):
+        run_stage("train_world_model", training(tokens=1), **made)
+    clips = sorted({clip for name in ("clips", "stills") for clip in clips_of(made[f"latents_{name}"])})
+    pq.write_table(pa.table({"clip_id": clips, "weight": [0.0] * len(clips)}), tmp_path / "mixture.parquet")
+    settings: dict[str, Any] = training()
+    settings["training"]["mixture"] = str(tmp_path / "mixture.parquet")
+    with pytest.raises(DataError, match="mixture: the weights of all 12 samples are 0"):
+        run_stage("train_world_model", settings, **made)
+    part = made["latents_stills"].open_part(next(made["latents_stills"].iterate_parts()))
+    shard = next(file for file in part.files("shards/train/") if file.path.endswith(".tar"))
+    path = Path(part.url.removeprefix("file://"), shard.path)
+    path.chmod(0o600)
+    os.truncate(path, 1024)
+    with pytest.raises(DataError, match=r"row \d+ of the records: .*the shard is cut short"):
+        run_stage("train_world_model", training(), **made)
+
+
+def clips_of(latents: Artifact) -> list[str]:
+    return [clip for _, table in latents.iterate_table("samples") for clip in table.column("clip_id").to_pylist()]

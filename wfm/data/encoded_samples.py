@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _SIDES = ["latent_frames", "latent_height", "latent_width"]
 _BLOCK = 512  # of a tar
 _MOST_SIDE = 1 << 24
+_MOST_START, _MOST_FRAMES = 1 << 40, 1 << 24  # of a sample in its clip
+_MOST_BESIDE = 1 << 16  # bytes of a record that are not its arrays': headers, padding, the row as JSON
 _ROWS = 65536  # that are Python objects at one time
 
 
@@ -148,12 +150,23 @@ class EncodedSamples:
         """`sizes`: bytes of each row's shard, -1 where there is none."""
         offset, length = numbers(self.table, "offset"), numbers(self.table, "bytes")
         whole = (offset >= 0) & (length >= _BLOCK) & (offset % _BLOCK == 0) & (length % _BLOCK == 0)
+        start, frames = numbers(self.table, "start_frame"), numbers(self.table, "num_frames")
+        no_window = (start < 0) | (start > _MOST_START) | (frames < self.shapes[:, 0]) | (frames > _MOST_FRAMES)
+        values = self.shapes.prod(axis=1, dtype=np.float64) * (
+            1 + self._extrapolated
+        )  # of whole numbers it would overflow
+        least = values * np.where(self._channels > 0, 4.0 * self._channels, 4)
+        most = np.where(self._channels > 0, least, 2 * least) + _MOST_BESIDE  # tokens are int32 or int64
         known = pc.is_in(self.table.column("kind"), value_set=pa.array(KINDS)).to_numpy()
         wrong_shape = ((self.shapes < 1) | (self.shapes > _MOST_SIDE)).any(axis=1) | (self._channels < 0)
         place = ["shard", "offset", "bytes"]
         self._refuse(wrong_shape, [*_SIDES, "channels"], "a shape that no sample has")
         self._refuse(sizes < 0, ["shard"], "a shard that is not there")
         self._refuse(~whole | (length > sizes) | (offset > sizes - length), place, "a range outside of its shard")
+        self._refuse(
+            (length < least) | (length > most), [*_SIDES, "channels", "bytes"], "a shape that is not of so many bytes"
+        )
+        self._refuse(no_window, ["start_frame", "num_frames", "latent_frames"], "frames that no clip has")
         self._refuse(~known, ["kind"], f"a kind other than {' and '.join(KINDS)}")
         self._refuse(~(np.isfinite(self._fps) & (self._fps >= 0)), ["fps"], "a rate that is none")
         self._refuse(_seen_before(self.ids), ["sample_id"], "the id of another row")

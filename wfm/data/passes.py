@@ -90,8 +90,8 @@ def _batch(
 
 def chosen(samples: Samples, count: int) -> list[int]:
     """`count` rows (0: all), by the hash of their ids: the same on every machine, in whatever order the samples lie."""
-    order = sorted(range(len(samples.ids)), key=lambda row: mix(0, samples.ids[row]))
-    return order[: count or None]
+    hashes = np.fromiter((mix(0, name) for name in samples.ids), np.uint64, len(samples.ids))
+    return np.argsort(hashes, kind="stable")[: count or None].tolist()
 
 
 def read_many(samples: Samples, rows: Sequence[int]) -> Sequence[dict[str, Tensor]]:
@@ -116,6 +116,8 @@ def close_all(*several: Samples) -> None:
 
 
 def tensors_of(samples: Samples) -> frozenset[str]:
-    """Names of what a sample gives, by the first that can be read."""
-    _, first = next(read_rows(samples, range(len(samples.ids))))
+    """Names of what a sample gives, by the first that can be read. Raises DataError where none can."""
+    _, first = next(read_rows(samples, range(len(samples.ids))), (0, None))
+    if first is None:
+        raise DataError(f"none of {len(samples.ids)} samples can be read: encode them again")
     return frozenset(first)

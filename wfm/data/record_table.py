@@ -144,7 +144,8 @@ def _checked(table: pa.Table, place: RecordPlace) -> pa.Table:
         )
     try:
         found = table.select(LENGTHS.names).cast(LENGTHS)
-    except pa.ArrowInvalid as error:
+        found.validate(full=True)  # text that is none would be found at its row, long after
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, KeyError) as error:  # KeyError: a column twice
         raise DataError(f"samples.parquet of {place}: {error}") from None
     empty = [name for name in LENGTHS.names if found.column(name).null_count]
     if empty:

@@ -186,6 +186,39 @@ class SignalTable:
             found |= {name: values, f"has_{name}": np.array(track is not None)}
         return found
 
+    def range_of(
+        self,
+        name: str,
+        places: np.ndarray,
+        starts: np.ndarray,
+        lengths: np.ndarray,
+        mirrored: np.ndarray,
+        *,
+        mirror_signs: Mapping[str, Sequence[float]],
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Least and greatest value `[...]` of a signal in N windows (arrays `[N]`, as `window` takes them); None where none of
+        them has it. A million windows are not looked at one by one: of all tracks, the frames that any window shows."""
+        tracks = [found.get(name) for found in self.tracks]
+        sizes = np.array([0 if track is None else len(track) for track in tracks])
+        has = sizes[places] > 0
+        if not has.any():
+            return None
+        values = np.concatenate([track for track in tracks if track is not None])
+        firsts = (np.cumsum(sizes) - sizes)[places] + starts
+        seen = []
+        for turned in (False, True):
+            mine = has & (mirrored == turned)
+            if mine.any():
+                edges = np.bincount(firsts[mine], minlength=len(values) + 1)
+                edges -= np.bincount(firsts[mine] + lengths[mine], minlength=len(values) + 1)
+                shown = values[np.cumsum(edges[:-1]) > 0]
+                described = self.meanings[name]
+                signs = (
+                    _signs(name, tuple(described["shape"]), mirror_signs[name], described["meaning"]) if turned else 1
+                )
+                seen += [shown.min(axis=0) * signs, shown.max(axis=0) * signs]
+        return np.min(seen, axis=0), np.max(seen, axis=0)
+
     def places(self, clips: Sequence[str], starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """int64 [N]: where in `rows` the clips of N windows stand. Raises DataError, with how many are not and one of them,
         unless every window is covered: its clip is known, and as long."""

@@ -242,14 +242,15 @@ def statistics_of(latents: "Artifact") -> dict[str, Any]:
 
 def blended(statistics: Mapping[str, Mapping[str, Any]], shares: Mapping[str, float]) -> dict[str, Any]:
     """Statistics of samples that are drawn of several sources at these shares: of a source whose windows have no such latent
-    frame (images), nothing enters the later columns."""
+    frame (images), nothing enters the later columns. Those of which nothing is drawn count alike where no others have one."""
     if len(statistics) == 1:
         return dict(next(iter(statistics.values())))
     columns = max((len(row) for one in statistics.values() for row in one["mean"][:1]), default=0)
     mean, std = [], []
     for column in range(columns):
         having = {name: one for name, one in statistics.items() if one["mean"] and len(one["mean"][0]) > column}
-        share = np.array([shares[name] for name in having])[:, None] / sum(shares[name] for name in having)
+        share = np.array([shares[name] for name in having])[:, None]
+        share = share / share.sum() if share.any() else np.full_like(share, 1 / len(having))
         means, stds = (
             np.array([[row[column] for row in one[what]] for one in having.values()]) for what in ("mean", "std")
         )

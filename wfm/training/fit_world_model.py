@@ -34,7 +34,7 @@ from wfm.training.external_files import external_files
 from wfm.training.held_out import Batch, held_out, mean_over
 from wfm.training.loop import train
 from wfm.training.objective import Objective
-from wfm.training.order import mixture_note, order_note, order_of, require_buckets, source_shares
+from wfm.training.order import mixture_note, order_note, order_of, require_alike_batches, require_buckets, source_shares
 
 
 def fit_world_model(
@@ -59,16 +59,25 @@ def fit_world_model(
     reading = config.training.reading
     shares = source_shares(config.training, sources)
     data = read_encoded(sources, parse(config.conditions), parse({name: {} for name in family.own}), shares, reading)
+    order = order_of(config.training, data.train, mixture)  # refused now, and not after a pass over all samples
+    drawn = {name: data.train[name] for names in order.sources.values() for name in names}
+    require_alike_batches(order, drawn)
+    note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
+    note |= order_note(order, config.training.steps)
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     fitting.require_shapes(model, config, shapes_of(data.train.values()))
     go_on(model, card, config)
+<<<<<<< HEAD
     note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
     order = order_of(config.training, data.train, mixture)
     ordered = order_note(
         order, config.training.steps
     )  # of the fingerprint no part: another order is refused, not begun anew
     with closing(data), Loader(data.train, order, config.training.loader) as loader:
+=======
+    with closing(data), Loader(drawn, order, config.training.loader) as loader:
+>>>>>>> X
         result = train(
             model,
             objective,

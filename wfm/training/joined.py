@@ -166,9 +166,6 @@ class JoinedSamples:
         table = self._signals.table
         if table is None or name not in table.meanings:
             return None
-        low, high = np.inf, -np.inf
-        for row in range(len(self)):
-            view = self._view(row).signals
-            if view[f"has_{name}"][0]:
-                low, high = np.minimum(low, view[name][0].min(axis=0)), np.maximum(high, view[name][0].max(axis=0))
-        return None if np.ndim(low) == 0 and np.isinf(low) else (np.asarray(low), np.asarray(high))
+        return table.range_of(
+            name, self._places, self._starts, self._frames, self._mirrored, mirror_signs=self._signals.mirror_signs
+        )

@@ -11,6 +11,7 @@ from wfm.data.mixture import Mixture, mixture_of, read_mixture
 from wfm.data.order import Batching, BatchOrder, Lane, Order, Packing, Phase, Phases, Source
 from wfm.data.order.batches import Bucket
 from wfm.data.order.sources import Pieces
+from wfm.data.passes import tensors_of
 from wfm.data.seeds import mix
 from wfm.errors import ConfigError, DataError
 from wfm.log import get_logger
@@ -86,6 +87,24 @@ def require_buckets(config: TrainingConfig, family: str) -> None:
         )
 
 
+def require_alike_batches(order: RunOrder, sources: "Mapping[str, Samples]") -> None:
+    """Raise ConfigError, naming lane, shape and sources, where samples would stand in one batch that do not hold the same (such
+    as `extrapolated`). One sample of each source is read, where there are several."""
+    held = {name: tensors_of(samples) for name, samples in sources.items()} if len(sources) > 1 else {}
+    if len(set(held.values())) < 2:
+        return
+    for lane, pieces in order.pieces().items():
+        seen: dict[tuple[int, ...], str] = {}
+        for name, drawn in zip(order.sources[lane], pieces, strict=True):
+            for shape in map(tuple, np.unique(drawn.shapes, axis=0).tolist() if drawn.shapes is not None else []):
+                first = seen.setdefault(shape, name)
+                if held[first] != held[name]:
+                    raise ConfigError(
+                        f"lane {lane!r}: samples of {list(shape)} of {first} hold {sorted(held[first])}, those of {name} "
+                        f"{sorted(held[name])}, and a batch has both: encode them alike, or give each a lane of its own"
+                    )
+
+
 def source_shares(config: TrainingConfig, names: Collection[str]) -> dict[str, float]:
     """Of all samples that a run draws, the share of each source, by the recipe's rates; batches of all steps count alike.
     Raises ConfigError for a recipe of other sources."""
@@ -94,7 +113,8 @@ def source_shares(config: TrainingConfig, names: Collection[str]) -> dict[str, f
     lanes = lanes_of(recipe, names)
     first, shares = 0, dict.fromkeys(names, 0.0)
     for phase, of_phase in zip(phases, lanes, strict=True):
-        steps = phase.steps or max(config.steps - first, 0)
+        left = max(config.steps - first, 0)
+        steps = min(phase.steps or left, left)
         first += steps
         for lane in of_phase.values():
             of_steps = steps / config.steps * lane.rate / sum(each.rate for each in of_phase.values())

@@ -144,6 +144,16 @@ def told(folder: Path, **columns: Callable[[object], object]) -> None:
 LIES: dict[str, tuple[dict[str, Callable[[object], object]], str]] = {
     "a shape that is none": ({"latent_height": lambda _: 0}, "a shape that no sample has.*clip05:0.*latent_height 0"),
     "a huge shape": ({"latent_width": lambda _: 1 << 40}, "a shape that no sample has"),
+    "a shape of other bytes": ({"latent_width": lambda _: 1 << 12}, "a shape that is not of so many bytes.*clip05:0"),
+    "a shape whose size overflows": (
+        {side: lambda _: 1 << 22 for side in ("latent_frames", "latent_height", "latent_width")}
+        | {"num_frames": lambda _: 1 << 22},
+        "a shape that is not of so many bytes",
+    ),
+    "a start before the clip": ({"start_frame": lambda _: -3}, "frames that no clip has.*clip05:0: start_frame -3"),
+    "a start that overflows": ({"start_frame": lambda _: (1 << 63) - 2}, "frames that no clip has"),
+    "fewer frames than latent ones": ({"num_frames": lambda _: 0}, "frames that no clip has.*num_frames 0"),
+    "frames beyond memory": ({"num_frames": lambda _: 1 << 40}, "frames that no clip has"),
     "channels below 0": ({"channels": lambda _: -1}, "channels -1"),
     "no such shard": ({"shard": lambda _: "shards/train/zz-00000.tar"}, "a shard that is not there.*clip05:0"),
     "outside of the shard": ({"offset": lambda at: at + (1 << 20)}, "a range outside of its shard.*clip05:0"),
@@ -176,6 +186,21 @@ def test_a_table_without_a_column_is_refused(folder: Path) -> None:
         encoded_samples(folder, "train")
     pq.write_table(pq.read_table(path).append_column("offset", pa.array(["x"] * 5)), path)
     with pytest.raises(DataError, match=r"samples\.parquet of .*pulled: "):
+        encoded_samples(folder, "train")
+
+
+@pytest.mark.parametrize("damage", ["no text", "lists", "a column twice"])
+def test_a_table_of_other_columns_is_refused(folder: Path, damage: str) -> None:
+    path = folder / "samples.parquet/f3.parquet"
+    table = pq.read_table(path)
+    place = table.column_names.index("clip_id")
+    if damage == "a column twice":
+        table = table.append_column("clip_id", table.column(place))
+    else:
+        no_text = pa.array([b"\xff"] * len(table)).view(pa.string())
+        table = table.set_column(place, "clip_id", no_text if damage == "no text" else pa.array([[1]] * len(table)))
+    pq.write_table(table, path)
+    with pytest.raises(DataError, match=r"samples\.parquet"):
         encoded_samples(folder, "train")
 
 

@@ -60,6 +60,8 @@ def test_damaged_samples_are_left_out_and_too_many_end_the_pass(caplog):
     with pytest.raises(TryAgain):
         list(read_rows(Clips(5, frozenset({1}), TryAgain), range(5)))
     assert tensors_of(Clips(3, frozenset({0}))) == {"latents", "text", "text_lengths"}
+    with pytest.raises(DataError, match="none of 1 samples can be read"):
+        tensors_of(Clips(1, frozenset({0})))
 
 
 def test_the_chosen_do_not_depend_on_order_or_on_how_many_there_are():

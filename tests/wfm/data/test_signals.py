@@ -82,6 +82,30 @@ def test_mirror_images_have_mirrored_signals(tmp_path):
         found.windows(*asked, mirrored=[False, True], mirror_signs={"actions": [1]})
 
 
+def test_the_range_is_of_the_frames_that_windows_show(tmp_path):
+    """As all windows cut one by one have it: overlapping ones, gaps between them, mirror images, a clip without the signal."""
+    generator = np.random.default_rng(0)
+    tracks = [Track(generator.normal(size=(size, 2)).astype(np.float32), SPEC) for size in (6, 30, 9)]
+    clips = [clip(n, len(track.values), None, actions=track) for n, track in enumerate(tracks)]
+    found = table(tmp_path, [clips[0], clip(7, meaning=None)], clips[1:])
+    signs = {"actions": (-1.0, 1.0)}
+    names = ["clip1", "clip7", "clip1", "clip2", "clip1", "clip2"]
+    starts, lengths = np.array([3, 0, 5, 0, 26, 4]), np.array([4, 6, 4, 3, 4, 5])
+    mirrored = np.array([False, False, True, True, False, False])
+    places = found.places(names, starts, lengths)
+    low, high = found.range_of("actions", places, starts, lengths, mirrored, mirror_signs=signs)
+    each = [
+        found.window(*which, mirror_signs=signs)["actions"]
+        for which in zip(places, starts, lengths, mirrored, strict=True)
+    ]
+    every = np.concatenate([rows for name, rows in zip(names, each, strict=True) if name != "clip7"])
+    assert np.array_equal(low, every.min(0))
+    assert np.array_equal(high, every.max(0))
+    only = slice(1, 2)
+    none = found.range_of("actions", places[only], starts[only], lengths[only], mirrored[only], mirror_signs=signs)
+    assert none is None
+
+
 def test_one_data_set_has_one_meaning(tmp_path):
     other = {**SPEC, "units": ["rad/s", "m/s"]}
     with pytest.raises(InputError, match=r"signal 'actions' mismatch in 'units'.*rad/s"):

@@ -41,6 +41,9 @@ def test_statistics_are_those_of_samples_drawn_at_the_rates() -> None:
     assert np.allclose([row[0] for row in images["std"]], drawn.std(0), atol=1e-9)
     assert [row[1] for row in images["mean"]] == [row[1] for row in stated["a"]["mean"]], "no image has a second frame"
     assert blended({"a": stated["a"]}, {"a": 1.0}) == stated["a"]
+    undrawn = blended(stills, {"a": 0.0, "b": 1.0})
+    assert [row[0] for row in undrawn["mean"]] == [row[0] for row in stated["b"]["mean"]]
+    assert [row[1] for row in undrawn["std"]] == [row[1] for row in stated["a"]["std"]], "no NaN where nothing is drawn"
 
 
 def test_shares_follow_the_recipe() -> None:
@@ -56,6 +59,9 @@ def test_shares_follow_the_recipe() -> None:
     assert source_shares(config, ["latents_a", "latents_b"]) == pytest.approx(
         {"latents_a": 0.2 + 0.8 / 2, "latents_b": 0.4}
     )
+    phases[1:] = [{"steps": 1000}]  # the run ends before
+    config = TrainingConfig.parse({"steps": 100, "data": {"lanes": lanes, "phases": phases}})
+    assert source_shares(config, ["latents_a", "latents_b"])["latents_b"] == pytest.approx(0.4)
     with pytest.raises(ConfigError, match="draws from 'latents_b', which is no input"):
         source_shares(config, ["latents_a"])
     drawn = {"latents_a": 0, "latents_b": 0}

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 
+from wfm.data.loader import ArrayDataset
 from wfm.data.mixture import Mixture
 from wfm.data.order import BatchOrder, Order, Phases
 from wfm.errors import ConfigError, DataError
 from wfm.training.config import TrainingConfig
-from wfm.training.order import order_note, order_of
+from wfm.training.order import order_note, order_of, require_alike_batches
 
 SHAPES = np.array([(1, 8, 8), (1, 16, 8), (5, 8, 8), (9, 8, 16)])
 
@@ -146,3 +148,18 @@ def test_an_empty_source_and_a_mixture_of_zero_weight_are_refused_by_name():
     mixture = Mixture(weights, dict.fromkeys(weights, "x"))
     with pytest.raises(DataError, match=r"source 'more': .*all 20 samples"):
         made({}, mixture=mixture)
+
+
+def test_a_batch_of_samples_that_do_not_hold_the_same_is_refused_before_the_first_step():
+    latents = torch.zeros(6, 3, 2, 4, 4)
+    more = {"latents": latents, "extrapolated": latents}
+    sources = {
+        "plain": ArrayDataset(tuple(f"p{row}" for row in range(6)), {"latents": latents}),
+        "guessed": ArrayDataset(tuple(f"g{row}" for row in range(6)), more),
+    }
+    words = r"lane 'all': samples of \[2, 4, 4\] of plain hold \['latents'\], those of guessed"
+    with pytest.raises(ConfigError, match=words):
+        require_alike_batches(order_of(TrainingConfig.parse({"steps": 4}), sources), sources)
+    lanes = {name: {"sources": {name: 1}} for name in sources}
+    apart = order_of(TrainingConfig.parse({"steps": 4, "data": {"lanes": lanes}}), sources)
+    require_alike_batches(apart, sources)

@@ -139,7 +139,7 @@ class Ahead:
         return bool(self._runs) and self._fits(self._runs[0])
 
     def _fits(self, run: Run) -> bool:
-        return self.bytes + run.bytes <= self._most or run.work is self._works[0]
+        return self.bytes + run.bytes <= self._most or (bool(self._works) and run.work is self._works[0])
 
     def _may_plan(self) -> bool:
         wanted = not self._works or self.bytes < self._most

@@ -128,7 +128,7 @@ class RecordCache:
     def _entries(self) -> Iterator[tuple[int, int, Path]]:
         """(time of last use [ns], bytes, path) of each record. What was being written when its process died is deleted."""
         for folder in self._folder.iterdir():
-            if len(folder.name) != 2:
+            if len(folder.name) != 2 or folder.is_symlink():  # what a link leads to is another's, and not to be deleted
                 continue
             with os.scandir(folder) as entries:
                 for entry in entries:

@@ -61,6 +61,8 @@ class DiffusionFitting(Fitting):
         prior, weights = PriorFit(model.prior), data.weights()
         shown = None if model.prior_extrapolated is None else PriorFit(model.prior_extrapolated, given=given)
         for source, samples in data.train.items():
+            if not weights[source]:
+                continue  # nothing of it is drawn
             for _, batch in batches(samples, ("latents", "extrapolated")):
                 latents = model.normalise(batch["latents"])
                 prior.add(latents, weight=weights[source])

@@ -174,6 +174,18 @@ def test_what_the_killed_left_is_found(tmp_path):
     assert on_disk(tmp_path) <= 5 * BLOCK
 
 
+def test_what_a_link_in_the_folder_leads_to_is_not_deleted(tmp_path):
+    others = tmp_path / "others"
+    others.mkdir()
+    for name in (".profile", "letters"):
+        (others / name).write_bytes(b"x" * BLOCK)
+    cache = RecordCache(tmp_path / "cache", 4 * BLOCK, Counter())
+    (tmp_path / "cache" / "zz").symlink_to(others)
+    fill(cache, range(12))
+    assert on_disk(tmp_path / "cache") <= 4 * BLOCK
+    assert {path.name for path in others.iterdir()} == {".profile", "letters"}
+
+
 def test_a_record_larger_than_the_cap_is_not_kept(tmp_path):
     cache = RecordCache(tmp_path, 10 * BLOCK, Counter())
     fill(cache, range(3))
