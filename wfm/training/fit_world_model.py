@@ -63,7 +63,9 @@ def fit_world_model(
     drawn = {name: data.train[name] for names in order.sources.values() for name in names}
     require_alike_batches(order, drawn)
     note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
-    ordered = order_note(order, config.training.steps)  # not in the fingerprint: another order is refused, not begun anew
+    ordered = order_note(
+        order, config.training.steps
+    )  # not in the fingerprint: another order is refused, not begun anew
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     fitting.require_shapes(model, config, shapes_of(data.train.values()))
