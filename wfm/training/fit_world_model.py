@@ -63,21 +63,14 @@ def fit_world_model(
     drawn = {name: data.train[name] for names in order.sources.values() for name in names}
     require_alike_batches(order, drawn)
     note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
-    note |= order_note(order, config.training.steps)
+    ordered = order_note(
+        order, config.training.steps
+    )  # of the fingerprint no part: another order is refused, not begun anew
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     fitting.require_shapes(model, config, shapes_of(data.train.values()))
     go_on(model, card, config)
-<<<<<<< HEAD
-    note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
-    order = order_of(config.training, data.train, mixture)
-    ordered = order_note(
-        order, config.training.steps
-    )  # of the fingerprint no part: another order is refused, not begun anew
-    with closing(data), Loader(data.train, order, config.training.loader) as loader:
-=======
     with closing(data), Loader(drawn, order, config.training.loader) as loader:
->>>>>>> X
         result = train(
             model,
             objective,

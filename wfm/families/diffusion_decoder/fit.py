@@ -69,16 +69,10 @@ def fit_decoder(
         held.append(joined(continuous.val[LATENTS], discrete.val[LATENTS]))
     sources = {LATENTS: samples}
     order = order_of(config.training, sources, mixture)
-    note = mixture_note(samples.ids, mixture) | order_note(order, config.training.steps)
+    note, ordered = mixture_note(samples.ids, mixture), order_note(order, config.training.steps)
     seed_everything(config.training.seed)
     model = build_decoder(config, continuous, samples, levels)
     objective = DecoderObjective(config.objective)
-<<<<<<< HEAD
-    sources = {LATENTS: samples}
-    order = order_of(config.training, sources, mixture)
-    ordered = order_note(order, config.training.steps)
-=======
->>>>>>> X
     with closing(continuous), closing(discrete), Loader(sources, order, config.training.loader) as loader:
         result = train(
             model,

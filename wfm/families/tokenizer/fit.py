@@ -57,7 +57,7 @@ def fit_tokenizer(
     samples = windows_of(dataset, "train", config, config.max_windows, config.window_cache_bytes)
     sources = {"windows": samples}
     order = order_of(config.training, sources, mixture)
-    note = mixture_note(samples.ids, mixture) | order_note(order, config.training.steps)
+    note, ordered = mixture_note(samples.ids, mixture), order_note(order, config.training.steps)
     watched = [
         batch["frames"] for _, batch in batches(windows_of(dataset, "val", config, config.validation_windows, 0))
     ]
@@ -70,12 +70,6 @@ def fit_tokenizer(
         per_window=config.images_per_window,
         penalty_every=config.loss.adversarial.r1_every,
     )
-<<<<<<< HEAD
-    sources = {"windows": samples}
-    order = order_of(config.training, sources, mixture)
-    note, ordered = mixture_note(samples.ids, mixture), order_note(order, config.training.steps)
-=======
->>>>>>> X
     with Loader(sources, order, config.training.loader, transform=video_batch(config.crop_frames)) as loader:
         result = train(
             tokenizer,
