@@ -8,7 +8,7 @@ Sources are the stage's inputs of encoded samples, by their names. Without lanes
 without phases everything holds from the first step to the last. Torch-free. What is made of it: `order.order_of`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal, Self
 
 import pydantic
@@ -112,7 +112,7 @@ class DataConfig(Config):
         return self
 
 
-def lanes_of(recipe: DataConfig, sources: Collection[str]) -> list[Mapping[str, LaneConfig]]:
+def lanes_of(recipe: DataConfig, sources: Collection[str]) -> Sequence[Mapping[str, LaneConfig]]:
     """The lanes of each phase, in a recipe without phases of the one that lasts. Raises ConfigError for a source that is no
     input, and for an input that no lane of any phase draws from."""
     everything = {"all": LaneConfig(sources=dict.fromkeys(sources, 1))}
