@@ -65,11 +65,7 @@ def fit_world_model(
     note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
     ordered = order_note(
         order, config.training.steps
-<<<<<<< HEAD
     )  # not in the fingerprint: another order is refused, not begun anew
-=======
-    )  # of the fingerprint no part: another order is refused, not begun anew
->>>>>>> X
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     fitting.require_shapes(model, config, shapes_of(data.train.values()))
