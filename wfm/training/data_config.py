@@ -116,7 +116,9 @@ def lanes_of(recipe: DataConfig, sources: Collection[str]) -> Sequence[Mapping[s
     """The lanes of each phase, in a recipe without phases of the one that lasts. Raises ConfigError for a source that is no
     input, and for an input that no lane of any phase draws from."""
     everything = {"all": LaneConfig(sources=dict.fromkeys(sources, 1))}
-    lanes = [phase.lanes or recipe.lanes or everything for phase in recipe.phases or (PhaseConfig(),)]
+    lanes: list[Mapping[str, LaneConfig]] = [
+        phase.lanes or recipe.lanes or everything for phase in recipe.phases or (PhaseConfig(),)
+    ]
     named = {source: name for of_phase in lanes for name, lane in of_phase.items() for source in lane.sources}
     for source, lane in named.items():
         if source not in sources:
