@@ -63,9 +63,8 @@ def fit_world_model(
     drawn = {name: data.train[name] for names in order.sources.values() for name in names}
     require_alike_batches(order, drawn)
     note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
-    ordered = order_note(
-        order, config.training.steps
-    )  # not in the fingerprint: another order is refused, not begun anew
+    # in the answer, not in the fingerprint: a checkpoint of another order is refused, and the run not begun anew
+    ordered = order_note(order, config.training.steps)
     seed_everything(config.training.seed)
     model, objective, card = build(config, tokenizer.config, data)
     fitting.require_shapes(model, config, shapes_of(data.train.values()))
