@@ -85,7 +85,7 @@ def _facts(metrics: list[Metrics], run_id: str) -> list[str]:
             f"{one.split} split",
             f"{one.windows} windows from {one.sessions} session{'s' * (one.sessions != 1)}",
             f"{one.past_frames} frames given, {one.predicted_frames} predicted",
-            f"{one.width}×{one.height} px at {one.fps:g} frames/s",
+            f"{one.width}×{one.height} px at {one.fps:.4g} frames/s",
         ]
     return facts
 
