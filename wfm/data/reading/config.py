@@ -1,5 +1,6 @@
 """How records are read, and what came of it. None of it changes a byte that is read, so it enters no key."""
 
+import copy
 import dataclasses
 import threading
 
@@ -60,4 +61,4 @@ class Counter:
 
     def counts(self) -> ReadingCounts:
         with self._lock:
-            return dataclasses.replace(self._counts)
+            return copy.copy(self._counts)
