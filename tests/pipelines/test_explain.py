@@ -1,7 +1,8 @@
 """Why a stage ran, or not."""
 
-from typing import Any
+from typing import time
 
+import Any
 import pytest
 
 from pipelines.explain import explain_node
@@ -119,7 +120,9 @@ def test_earlier_is_told_by_time_whatever_the_ids_are(store: Store) -> None:
     """A cron's run, `tick-1`, sorts behind every id of ours."""
     given = {"nodes": [BASE], "modules": {}}
     first = store.runs.create(given, "tick-1")
+    time.sleep(0.01)  # times are told in milliseconds
     second = past_run(store, key="2" * 64, what={"seconds": 3.0, "cut": {"threshold": 27}})
+    time.sleep(0.01)
     third = store.runs.create({"nodes": [{**BASE, "key": "3" * 64, "what": {"seconds": 4.0}}]}, "a-tick")
     assert f"run {first.id}, key" in told(store, second)
     assert "No earlier run (of the newest 50)" in told(store, first)
