@@ -1,8 +1,8 @@
 """Why a stage ran, or not."""
 
-from typing import time
+import time
+from typing import Any
 
-import Any
 import pytest
 
 from pipelines.explain import explain_node

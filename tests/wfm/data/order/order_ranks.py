@@ -1,8 +1,9 @@
-"""What ranks see of an order: real processes that meet over gloo, read real records with threads, and are killed.
+"""What ranks see of an order: real processes that meet over pipes, read real records with threads, and are killed.
 
     python -m tests.wfm.data.order.order_ranks FOLDER ANSWER [undisturbed] [packs] [phases]
 
 FOLDER holds `images` and `clips`, two artifacts of records. Ranks are forked from this process, which loads everything once.
+Not over gloo, whose waiting ranks leave two processors to nobody else: a rank is what reads its share, however it meets others.
 ANSWER gets a JSON object: with `undisturbed` "<mode> <ranks> <workers>" -> one hash of each global batch, as rank 0 put it
 together from what all had read; with a mode the same of a run whose ranks were all killed (SIGKILL) at ten seeded moments and
 that went on with other numbers of ranks and workers, from what it had saved last, with an empty cache.
@@ -10,6 +11,7 @@ that went on with other numbers of ranks and workers, from what it had saved las
 
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -29,8 +31,8 @@ from wfm.data.loader import Loader, LoaderConfig
 from wfm.data.loader.batches import PackedBatch
 from wfm.data.order import Batching, BatchOrder, Lane, Order, Packing, Phase, Phases, Source
 from wfm.data.order.balance import share_out
-from wfm.parallel.ranks import ALONE, Ranks, join
 
+_FORKED = multiprocessing.get_context("fork")
 STEPS, KILLED_STEPS = 24, 80
 REAL, WORKERS = (1, 2, 4), (0, 1, 3)
 KILLS = 10
@@ -109,7 +111,24 @@ def walked(order: Any, state: Any, steps: int) -> tuple[list[Any], Any]:
     return found, state
 
 
-def live(ranks: Ranks, mode: str, workers: int, folder: Path, run: Path, steps: int) -> None:
+class Meeting:
+    """Ranks of one machine, made before they are forked off; who waits for another sleeps."""
+
+    def __init__(self, size: int) -> None:
+        self._barrier = _FORKED.Barrier(size)
+        self._pipes = [_FORKED.Pipe(duplex=False) for _ in range(size)]
+        self.rank, self.size = 0, size
+
+    def barrier(self) -> None:
+        self._barrier.wait()
+
+    def gather(self, mine: Any) -> list[Any]:
+        """What all ranks have, for rank 0; nothing for the others."""
+        self._pipes[self.rank][1].send(mine)
+        return [] if self.rank else [receiving.recv() for receiving, _ in self._pipes]
+
+
+def live(ranks: Meeting, mode: str, workers: int, folder: Path, run: Path, steps: int) -> None:
     """One rank, from what was saved last to `steps` or to its death."""
     samples = samples_in(folder)
     order, saved, log = order_of(mode, samples), run / "state", run / "log"
@@ -121,35 +140,32 @@ def live(ranks: Ranks, mode: str, workers: int, folder: Path, run: Path, steps: 
             loader.restore(held["order"])
             state, first = order.restore(held["order"]), held["step"]
         lines = log.read_text().splitlines(keepends=True)[:first] if log.exists() else []
-        ranks.barrier("all have read what there is")
-        if ranks.leads:
+        ranks.barrier()
+        if not ranks.rank:
             log.write_text("".join(lines))
         for number in range(first, steps, TOGETHER):
             mine = [packs_of(loader.next()) for _ in range(min(TOGETHER, steps - number))]
-            found = ranks.gather(mine, "what was read")
+            found = ranks.gather(mine)
             taken, state = walked(order, state, len(mine))
-            if ranks.leads:
+            if not ranks.rank:
                 with log.open("a") as file:
                     for place, step in enumerate(taken):
                         file.write(whole(order, step, [share[place] for share in found]) + "\n")
                 new = saved.with_suffix(".new")
                 new.write_bytes(encode({"schema_version": 1, "step": number + len(mine), "order": loader.state()}))
                 new.replace(saved)
-        ranks.barrier("the end")
+        ranks.barrier()
 
 
-def forked(size: int, life: str, *arguments: Any) -> list[int]:
+def forked(size: int, *arguments: Any) -> list[int]:
     """`size` ranks, each a process: their ids."""
-    folder = Path(sys.argv[2] + f".{life}")
-    folder.mkdir()
-    children = []
+    meeting, children = Meeting(size), []
     for rank in range(size):
         child = os.fork()
         if child == 0:
             try:
-                given = {"RANK": str(rank), "WORLD_SIZE": str(size), "WFM_RANKS_FOLDER": str(folder)}
-                given |= {"MASTER_ADDR": "localhost", "MASTER_PORT": "0"}
-                live(ALONE if size == 1 else join(60.0, given), *arguments)
+                meeting.rank = rank
+                live(meeting, *arguments)
                 os._exit(0)
             finally:
                 os._exit(1)
@@ -164,7 +180,7 @@ def ended(children: list[int]) -> list[int]:
 
 def undisturbed(mode: str, folder: Path, run: Path, size: int, workers: int) -> Sequenced:
     run.mkdir()
-    codes = ended(forked(size, run.name, mode, workers, folder, run, STEPS))
+    codes = ended(forked(size, mode, workers, folder, run, STEPS))
     assert not any(codes), codes
     return (run / "log").read_text().split()
 
@@ -178,7 +194,7 @@ def killed(mode: str, folder: Path, run: Path) -> dict[str, Any]:
         size, workers = moments.choice(REAL), moments.choice(WORKERS)
         shutil.rmtree(os.environ["WFM_CACHE"], ignore_errors=True)
         at = KILLED_STEPS * (number + 1) // (KILLS + 1) + moments.randrange(-2, 3)
-        children = forked(size, f"{run.name}.{number}", mode, workers, folder, run, KILLED_STEPS)
+        children = forked(size, mode, workers, folder, run, KILLED_STEPS)
         if number < KILLS:
             wait_for(run / "log", at, children)
             time.sleep(moments.random() / 100)
@@ -201,7 +217,7 @@ def undisturbed_runs(folder: Path, runs: Path) -> Iterator[tuple[str, Sequenced]
     """Real ranks first: what is forked off has no loader's threads yet."""
     for mode in MODES:
         for size in REAL:
-            for workers in WORKERS if mode == "batches" else (3,):
+            for workers in WORKERS:
                 name = f"{mode} {size} {workers}"
                 yield name, undisturbed(mode, folder, runs / name.replace(" ", "-"), size, workers)
     samples = samples_in(folder)

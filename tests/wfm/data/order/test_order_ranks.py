@@ -48,8 +48,8 @@ def ran(folder, scratch: Path, *asked: str) -> dict:
 
 @pytest.fixture(scope="module")
 def seen(folder, tmp_path_factory):
-    """Of all that is not long, in one process."""
-    return ran(folder, tmp_path_factory.mktemp("ranks"), "undisturbed", "phases")
+    """All runs, in one process."""
+    return ran(folder, tmp_path_factory.mktemp("ranks"), "undisturbed", "packs", "phases")
 
 
 def planned(folder, mode: str, steps: int) -> tuple[list[str], list]:
@@ -78,7 +78,7 @@ def sequence(batches: list[str]) -> str:
 def test_all_ranks_and_workers_see_the_same_sequence_of_global_batches(mode, seen, folder):
     wanted, _ = planned(folder, mode, STEPS)
     runs = {name: sequence(found) for name, found in seen.items() if name.startswith(f"{mode} ")}
-    assert len(runs) == len(REAL) * (len(WORKERS) if mode == "batches" else 1) + len(WORKERS)
+    assert len(runs) == (len(REAL) + 1) * len(WORKERS)
     assert runs == dict.fromkeys(runs, sequence(wanted))
 
 
@@ -86,9 +86,8 @@ def test_killed_ten_times_and_resumed_on_other_ranks_it_is_the_same_sequence(see
     require_the_same(seen["phases"], "phases", folder)
 
 
-@pytest.mark.long
-def test_killed_ten_times_and_resumed_packs_are_the_same(folder, tmp_path):
-    require_the_same(ran(folder, tmp_path, "packs")["packs"], "packs", folder)
+def test_killed_ten_times_and_resumed_packs_are_the_same(seen, folder):
+    require_the_same(seen["packs"], "packs", folder)
 
 
 def require_the_same(run: dict, mode: str, folder: Path) -> None:
