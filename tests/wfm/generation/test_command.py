@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wfm.artifacts import Store
+from wfm.artifacts import Store, atomic
 from wfm.data.decode import read_frames
 from wfm.errors import ConfigError, DataError, InputError
-from wfm.generation import video
 from wfm.generation.command import generate_from_files
 from wfm.generation.write_video import write_mp4
 
@@ -197,7 +196,7 @@ def test_a_failure_while_writing_leaves_nothing(store, bundle, past, made, tmp_p
     def full(path: Path, data: bytes, *, force: bool) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(video, "write_new", full)
+    monkeypatch.setattr(atomic, "write_new", full)
     with pytest.raises(OSError, match="No space"):
         generate_from_files(store, str(bundle), past, out=tmp_path / "out" / "f.mp4")
     assert made() == []
