@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Evaluations = Mapping[str, list["Artifact"]]
 """Key of what was generated -> its evaluations, newest first."""
+KIND = "report"
+"""Of the artifact that `evaluate_model` commits (`pipelines/stages.py`)."""
 ROLES = ("model", "tokenizer")
 _READS_AT_ONCE = 16
 _log = get_logger(__name__)
@@ -27,7 +29,7 @@ def evaluations_of(store: "Store") -> Evaluations:
     found: dict[str, list[Artifact]] = {}
     with ThreadPoolExecutor(_READS_AT_ONCE) as pool:
         for one in pool.map(lambda key: _artifact(store, key), store.committed_keys()):
-            if one is not None and one.kind == "evaluation" and "generated" in one.manifest.inputs:
+            if one is not None and one.kind == KIND and "generated" in one.manifest.inputs:
                 found.setdefault(one.manifest.inputs["generated"], []).append(one)
     for each in found.values():
         each.sort(key=lambda one: (one.manifest.created_at, one.key), reverse=True)
@@ -63,7 +65,8 @@ def _is_of(generated: "Artifact | None", bundle: "Artifact", sampling: Mapping[s
         return False
     try:
         card = schema.parse(generated.fetch("card.json").read_bytes(), f"card.json of {generated!r}")
-    except (WfmError, OSError):
+    except (WfmError, OSError) as error:
+        _log.warning("whether %r is of the model %r is not known: %s", generated, bundle, error)
         return False
     return isinstance(card, dict) and card.get("sampling") == dict(sampling)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.stages import stage
 from tests.wfm.catalogue.conftest import commit, key_of, make_metrics, write_bundle
 from wfm.artifacts import Artifact, Store
 from wfm.catalogue.beside import write_cards
@@ -32,7 +33,7 @@ def evaluation(
 
     of = {"model": key_of("model"), "tokenizer": key_of("tokenizer"), **inputs}
     generated = commit(store, f"generated {name}", "generated", card, of)
-    return commit(store, name, "evaluation", metrics, {"generated": generated.key})
+    return commit(store, name, stage("evaluate_model").output, metrics, {"generated": generated.key})
 
 
 @pytest.fixture
