@@ -17,7 +17,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from wfm.artifacts.lease import LeaseHeld
 from wfm.crash_points import crash_point
 from wfm.data.loader.loading import Loader
-from wfm.errors import Cancelled, WfmError
+from wfm.errors import Cancelled
 from wfm.log import get_logger, progress
 from wfm.models.fast_cpu import fast_cpu
 from wfm.parallel.ranks import ALONE, Ranks
@@ -36,6 +36,7 @@ from wfm.stopping import FOR_THE_END, left
 from wfm.training.checkpoint import Keeper, Learning, Player, Scratch
 from wfm.training.config import TrainingConfig
 from wfm.training.ema import PowerEMA
+from wfm.training.guard import Buffers, Guard, TrainingDiverged, Verdict, kind_of
 from wfm.training.metrics import Curve, mean_of_ranks
 from wfm.training.objective import Objective, Rival
 from wfm.training.optim import Optimizers
@@ -48,14 +49,11 @@ Validate = Callable[[Any], dict[str, float]]
 CLOCK = "clock.jsonl"
 """Beside the curves, of this machine alone and in no artifact: seconds so far, those spent waiting for data, and what the
 loader counts."""
+SECOND = "second player"
 WORTH_TELLING = 0.02
 """Share of the time spent waiting for data from which on progress says so."""
 FIRST_STEP = 3
 """The first step may take so many times as long as any other: it compiles, and fills caches."""
-
-
-class TrainingDiverged(WfmError):
-    """The loss or a gradient stopped being a number."""
 
 
 @dataclass
@@ -75,6 +73,8 @@ class TrainingResult:
     "Of `seconds`, those in which the training waited for the store (`wfm.training.pace`)."
     waited_for_data: float = 0.0
     "Of `seconds`, those in which no batch was ready."
+    left_out: list[dict[str, Any]] | None = None
+    "Batches of the whole run that the guard left out (`wfm.training.guard.Left`); None: there was no guard."
     skipped: dict[str, int] = field(default_factory=dict)
     "Samples that could not be read in this attempt and that others took the place of, by reason."
 
@@ -83,7 +83,8 @@ class TrainingResult:
         names = (
             "steps", "resumed_from", "samples_per_second", "seconds", "waited", "waited_for_data", "skipped",
         )  # fmt: skip
-        return {**{name: getattr(self, name) for name in names}, "validation": self.final}
+        left_out = {} if self.left_out is None else {"left_out": self.left_out}
+        return {**{name: getattr(self, name) for name in names}, **left_out, "validation": self.final}
 
 
 def train(
@@ -130,6 +131,10 @@ def train(
             data.restore(found.state["data"])
             first = found.step
             get_logger(__name__).info("%s: resumed at step %d of %d", description, first, config.steps)
+        guard = Guard(config.guard, description) if config.guard.most_left_out else None
+        buffers = Buffers(*modules) if guard is not None else None
+        if found is not None and guard is not None:
+            guard.restore(found.state.get("guard", {}))
         pace = Pace(config, ranks, keeper.uploads, first)
         curve = Curve(keeper.curve, keep_until=first) if ranks.leads else None
         clock = Curve(keeper.curve.with_name(CLOCK), keep_until=first) if ranks.leads else None
@@ -139,7 +144,7 @@ def train(
             ranks.require_alike(*modules, label=f"{description}, step {step}")
             if ranks.leads:
                 crash_point("before_checkpoint")
-                keeper.keep(step, data.state(), last=last)
+                keeper.keep(step, data.state(), last=last, guard={} if guard is None else guard.state())
                 crash_point("after_checkpoint")
             pace.kept(step)
             beat("save")
@@ -160,7 +165,9 @@ def train(
         final: dict[str, float] = {}
         limit = config.stall_seconds
         with _shown(config.steps, description, first, ranks) as advance, expecting("training", limit):
-            for step in range(first, config.steps):
+            done = first
+            while done < config.steps:
+                step = done
                 overdue = time.monotonic() - saved > config.checkpoint_seconds
                 stop, overdue, behind = ranks.any_of(leaving(), overdue, pace.behind(step), label="stop or save")
                 if behind and not stop:
@@ -173,15 +180,29 @@ def train(
                     except Cancelled:
                         leave(step)
                     ranks.share = data.share
+                    if buffers is not None:
+                        buffers.keep()
                     loss, values = objective.loss(model, batch, step)
                     loss.backward()
                     number = ranks.average(model, loss)
                     norm = _clip(model, config.gradient_clip)
-                    _require_finite(number, norm, description, step, config)
+                    theirs = None
+                    if math.isfinite(number) and math.isfinite(norm) and rival is not None:
+                        theirs = _rival_gradient(rival, step, ranks)
+                    players = {"": (number, norm), **({SECOND: theirs.numbers} if theirs is not None else {})}
+                    if guard is None or buffers is None:
+                        _require_finite(players, description, step, config)
+                    elif (verdict := guard.judge(kind_of(objective, batch, step), players)) is not None:
+                        buffers.put_back()
+                        for module in modules:
+                            module.zero_grad(set_to_none=True)
+                        _leave_out(guard, step, verdict, data, ranks, curve)
+                        continue
                     factor = rate(step, config)
                     optimizers.step(factor)
-                    if rival is not None and second is not None:
-                        values = {**values, **_rival_step(rival, second.optimizers, factor, description, step, ranks)}
+                    if theirs is not None and second is not None:
+                        second.optimizers.step(factor)
+                        values = {**values, **theirs.values}
                     done = step + 1
                     if average is not None:
                         average.update(model, done)
@@ -229,7 +250,8 @@ def train(
         final,
         pace.waited,
         data.waited,
-        _by_reason(data.skipped),
+        left_out=None if guard is None else guard.told(),
+        skipped=_by_reason(data.skipped),
     )
 
 
@@ -275,28 +297,44 @@ def _shown(steps: int, description: str, first: int, ranks: Ranks) -> Iterator[C
         yield lambda note: bar.advance(1, note=note)
 
 
-def _rival_step(
-    rival: Rival, optimizers: Optimizers, factor: float, description: str, step: int, ranks: Ranks
-) -> dict[str, float]:
-    """The second player's step, and what it has to say; nothing as long as it does not learn."""
+@dataclass(frozen=True)
+class _Theirs:
+    """What the second player's gradient is of: its loss and norm over the global batch, and what it has to say."""
+
+    numbers: tuple[float, float]
+    values: dict[str, float]
+
+
+def _rival_gradient(rival: Rival, step: int, ranks: Ranks) -> _Theirs | None:
+    """The second player's gradient, which its optimiser has yet to take; None as long as it does not learn. It sees what the
+    model has just made and not the model, so it comes before the model's own step: a batch is left out by both or neither."""
     given = rival.loss(step)
     if given is None:
-        return {}
+        return None
     loss, values = given
     loss.backward()
     number = ranks.average(rival.module, loss)
-    norm = _clip(rival.module, rival.config.gradient_clip)
-    _require_finite(number, norm, f"{description} (second player)", step, rival.config)
-    optimizers.step(factor)
-    return values
+    return _Theirs((number, _clip(rival.module, rival.config.gradient_clip)), values)
 
 
-def _require_finite(loss: float, norm: float, description: str, step: int, config: TrainingConfig) -> None:
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise TrainingDiverged(
-            f"{description}: step {step} gave loss {loss} and gradient norm {norm}; lower the learning rate "
-            f"({config.learning_rate}) or look at the data of this step"
-        )
+def _require_finite(
+    players: Mapping[str, tuple[float, float]], description: str, step: int, config: TrainingConfig
+) -> None:
+    for player, (loss, norm) in players.items():
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise TrainingDiverged(
+                f"{description}{f' ({player})' if player else ''}: step {step} gave loss {loss} and gradient norm {norm}; "
+                f"lower the learning rate ({config.learning_rate}), look at the data of this step, or let single batches be "
+                "left out (training.guard.most_left_out)"
+            )
+
+
+def _leave_out(guard: Guard, step: int, verdict: Verdict, data: Loader, ranks: Ranks, curve: Curve | None) -> None:
+    """Write down the batch that was to be `step`, on all ranks; rank 0 in the curves too."""
+    left = guard.leave_out(step, verdict, *data.handed(), ranks)
+    beat("step")
+    if curve is not None:
+        curve.note(left.step, "left_out", asdict(left))
 
 
 def fingerprint_of(

@@ -4,6 +4,7 @@ clock."""
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.data.psnr import mean_psnr
@@ -26,9 +27,14 @@ class Curve:
         with self.path.open("a") as file:
             file.write(_line({"step": step, **values}))
 
+    def note(self, step: int, name: str, what: dict[str, Any]) -> None:
+        """Something that happened at step `step`, which is no number: `what` as JSON values under its name."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, name: what}) + "\n")
 
-def read_curve(path: Path) -> list[dict[str, Number]]:
-    """Every point of a file, in order; a last line cut short by a kill is left out."""
+
+def read_curve(path: Path) -> list[dict[str, Any]]:
+    """Every point of a file, in order, and what was noted; a last line cut short by a kill is left out."""
     points = []
     for line in path.read_text().splitlines():
         try:
