@@ -334,7 +334,7 @@ def _leave_out(guard: Guard, step: int, verdict: Verdict, data: Loader, ranks: R
     left = guard.leave_out(step, verdict, *data.handed(), ranks)
     beat("step")
     if curve is not None:
-        curve.note(left.step, "left_out", asdict(left))
+        curve.note(step, "left_out", asdict(left))
 
 
 def fingerprint_of(

@@ -28,7 +28,7 @@ class Curve:
             file.write(_line({"step": step, **values}))
 
     def note(self, step: int, name: str, what: dict[str, Any]) -> None:
-        """Something that happened at step `step`, which is no number: `what` as JSON values under its name."""
+        """Something that happened after `step` steps, which is no number: `what` as JSON values under its name."""
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, name: what}) + "\n")
 
