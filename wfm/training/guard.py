@@ -29,20 +29,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wfm.errors import DataError, InputError
+from wfm.errors import DataError
 from wfm.log import get_logger
 from wfm.parallel.ranks import Ranks
+from wfm.training.divergence import TrainingDiverged
 from wfm.training.guard_config import GuardConfig
+from wfm.training.step import Found
 
 SAMPLES_NAMED = 64
 """Samples of a batch that are named; all of them follow from the number of its batch in the order."""
+SECOND = "second player"
 _TOLD = 3
 _log = get_logger(__name__)
-
-
-class TrainingDiverged(InputError):
-    """A loss, a gradient or a measurement stopped being a number, or too many batches had to be left out: the same run again
-    would end the same way."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +85,23 @@ class Left:
 class Guard:
     """Judges the batches of a run. Every rank has one, and all of them hold the same."""
 
-    def __init__(self, config: GuardConfig, description: str = "training") -> None:
+    def __init__(self, config: GuardConfig, modules: Sequence[nn.Module] = (), description: str = "training") -> None:
+        """`modules`: the players'."""
         self.config, self._description = config, description
+        self._modules, self._buffers = modules, Buffers(*modules)
         self.left: list[Left] = []
         "What was left out in the whole run, those before a resume too."
         self._norms: dict[str, deque[float]] = {}
+
+    def before_pass(self) -> None:
+        """A batch is about to go through the models."""
+        self._buffers.keep()
+
+    def take_back(self) -> None:
+        """All that the batch has left in the models: gradients, and what its forward pass changed."""
+        self._buffers.put_back()
+        for module in self._modules:
+            module.zero_grad(set_to_none=True)
 
     def judge(self, kind: str, players: Mapping[str, tuple[float, float]]) -> Verdict | None:
         """Whether the batch is to be left out: each player's (loss, gradient norm) by name, the model's under "". A batch that
@@ -161,6 +171,13 @@ class Guard:
     def told(self) -> list[dict[str, Any]]:
         """What was left out, for a stage's answer."""
         return [asdict(one) for one in self.left]
+
+
+def players_of(found: Found) -> dict[str, tuple[float, float]]:
+    """(loss, gradient norm) of each player, as `judge` takes them: one wait for the device."""
+    gradients = {"": found.model, **({SECOND: found.rival} if found.rival is not None else {})}
+    read = torch.stack([number.double() for one in gradients.values() for number in (one.loss, one.norm)]).tolist()
+    return dict(zip(gradients, zip(read[::2], read[1::2], strict=True), strict=True))
 
 
 def kind_of(objective: Any, batch: Any, step: int) -> str:

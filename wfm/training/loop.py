@@ -13,7 +13,6 @@ made, and is part of every checkpoint.
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wfm.artifacts.lease import LeaseHeld
 from wfm.crash_points import crash_point
@@ -30,18 +29,22 @@ from wfm.data.loader.loading import Loader
 from wfm.errors import Cancelled
 from wfm.log import get_logger, progress
 from wfm.models.fast_cpu import fast_cpu
+from wfm.models.loss import Mean
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat, expecting
 from wfm.stopping import FOR_THE_END, left
 from wfm.training.checkpoint import Keeper, Learning, Player, Scratch
 from wfm.training.config import TrainingConfig
+from wfm.training.divergence import Sound
 from wfm.training.ema import PowerEMA
-from wfm.training.guard import Buffers, Guard, TrainingDiverged, Verdict, kind_of
-from wfm.training.metrics import Curve, mean_of_ranks
-from wfm.training.objective import Objective, Rival
-from wfm.training.optim import Optimizers
+from wfm.training.guard import Guard, Verdict, kind_of, players_of
+from wfm.training.meter import Meter
+from wfm.training.metrics import Curve
+from wfm.training.objective import Objective, Rival, SummedObjective
+from wfm.training.optim import Optimizers, clip
 from wfm.training.pace import Pace
 from wfm.training.schedule import rate
+from wfm.training.step import Step
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 Validate = Callable[[Any], dict[str, float]]
@@ -49,7 +52,6 @@ Validate = Callable[[Any], dict[str, float]]
 CLOCK = "clock.jsonl"
 """Beside the curves, of this machine alone and in no artifact: seconds so far, those spent waiting for data, and what the
 loader counts."""
-SECOND = "second player"
 WORTH_TELLING = 0.02
 """Share of the time spent waiting for data from which on progress says so."""
 FIRST_STEP = 3
@@ -89,7 +91,7 @@ class TrainingResult:
 
 def train(
     model: nn.Module,
-    objective: Objective,
+    objective: Objective | SummedObjective,
     data: Loader,
     config: TrainingConfig,
     *,
@@ -107,7 +109,8 @@ def train(
     `validate(model)` is called with the averaged weights in evaluation mode. `run`: whatever else decides the result (the
     loss, files it reads), as JSON values: a checkpoint of a run that differs in it is not resumed. Raises Cancelled
     (after writing a checkpoint) when `stopping()` turns true, LeaseHeld (without one) when another process has taken the work
-    over, TrainingDiverged for a loss or gradient that is not finite.
+    over, TrainingDiverged for a loss or gradient that is not finite: at the next point, validation or checkpoint, of which none
+    is then made. A step waits for nothing that the device computes; what it found is read when a point of the curves is due.
 
     Each of `ranks` calls this with the same model and data and takes its share of every batch; all of them end alike,
     whichever was asked to stop or failed. Rank 0 alone writes. All validate: as quick as one of them would be, and none waits.
@@ -123,6 +126,11 @@ def train(
         optimizers = Optimizers(model, config)
         average = PowerEMA(model, config.ema_share) if config.ema_share else None
         second = None if rival is None else Player(rival.module, Optimizers(rival.module, rival.config))
+        sound = [Sound(description, config.learning_rate)]
+        if rival is not None:
+            sound.append(Sound(f"{description} (second player)", rival.config.learning_rate))
+        stepping, meter = Step(model, objective, config, ranks, rival), Meter()
+        guard = Guard(config.guard, modules, description) if config.guard.most_left_out else None
         fingerprint = fingerprint_of(model, config, data, rival, run)
         keeper = Keeper(scratch, Learning(Player(model, optimizers), average, second), fingerprint, config, ranks)
         found = keeper.resume()
@@ -130,21 +138,24 @@ def train(
         if found is not None:
             data.restore(found.state["data"])
             first = found.step
+            if ranks.leads:
+                meter.restore(found.state.get("meter", {}))
+            if guard is not None:
+                guard.restore(found.state.get("guard", {}))
             get_logger(__name__).info("%s: resumed at step %d of %d", description, first, config.steps)
-        guard = Guard(config.guard, description) if config.guard.most_left_out else None
-        buffers = Buffers(*modules) if guard is not None else None
-        if found is not None and guard is not None:
-            guard.restore(found.state.get("guard", {}))
         pace = Pace(config, ranks, keeper.uploads, first)
         curve = Curve(keeper.curve, keep_until=first) if ranks.leads else None
         clock = Curve(keeper.curve.with_name(CLOCK), keep_until=first) if ranks.leads else None
         beat("load")
 
         def keep(step: int, *, last: bool = False) -> None:
+            _require(sound)
             ranks.require_alike(*modules, label=f"{description}, step {step}")
+            measured = meter.save(ranks)
             if ranks.leads:
                 crash_point("before_checkpoint")
-                keeper.keep(step, data.state(), last=last, guard={} if guard is None else guard.state())
+                extra = {"meter": measured, "guard": {} if guard is None else guard.state()}
+                keeper.keep(step, data.state(), **extra, last=last)
                 crash_point("after_checkpoint")
             pace.kept(step)
             beat("save")
@@ -165,9 +176,8 @@ def train(
         final: dict[str, float] = {}
         limit = config.stall_seconds
         with _shown(config.steps, description, first, ranks) as advance, expecting("training", limit):
-            done = first
-            while done < config.steps:
-                step = done
+            step, note = first, ""
+            while step < config.steps:
                 overdue = time.monotonic() - saved > config.checkpoint_seconds
                 stop, overdue, behind = ranks.any_of(leaving(), overdue, pace.behind(step), label="stop or save")
                 if behind and not stop:
@@ -180,46 +190,45 @@ def train(
                     except Cancelled:
                         leave(step)
                     ranks.share = data.share
-                    if buffers is not None:
-                        buffers.keep()
-                    loss, values = objective.loss(model, batch, step)
-                    loss.backward()
-                    number = ranks.average(model, loss)
-                    norm = _clip(model, config.gradient_clip)
-                    theirs = None
-                    if math.isfinite(number) and math.isfinite(norm) and rival is not None:
-                        theirs = _rival_gradient(rival, step, ranks)
-                    players = {"": (number, norm), **({SECOND: theirs.numbers} if theirs is not None else {})}
-                    if guard is None or buffers is None:
-                        _require_finite(players, description, step, config)
-                    elif (verdict := guard.judge(kind_of(objective, batch, step), players)) is not None:
-                        buffers.put_back()
-                        for module in modules:
-                            module.zero_grad(set_to_none=True)
-                        _leave_out(guard, step, verdict, data, ranks, curve)
-                        continue
+                    if guard is not None:
+                        guard.before_pass()
+                    gradients = stepping.gradients(batch, step)
+                    kind = kind_of(objective, batch, step)
+                    if guard is not None:
+                        verdict = guard.judge(kind, players_of(gradients))
+                        if verdict is not None:  # the next batch of the order is taken for this step
+                            guard.take_back()
+                            _leave_out(guard, step, verdict, data, ranks, curve)
+                            continue
                     factor = rate(step, config)
+                    clip(model, gradients.model.norm, config.gradient_clip)
                     optimizers.step(factor)
-                    if theirs is not None and second is not None:
+                    sound[0].note(step, gradients.model)
+                    if rival is not None and second is not None and gradients.rival is not None:
+                        clip(rival.module, gradients.rival.norm, rival.config.gradient_clip)
                         second.optimizers.step(factor)
-                        values = {**values, **theirs.values}
-                    done = step + 1
+                        sound[1].note(step, gradients.rival)
+                    step = done = step + 1
                     if average is not None:
                         average.update(model, done)
                 beat("step")
                 crash_point("after_step")
+                meter.add(gradients.values)
+                if ranks.leads:  # they are of the whole batch already
+                    loss = Mean(gradients.model.loss, 1.0)
+                    meter.add({"loss": loss, "gradient_norm": Mean(gradients.model.norm, 1.0)})
+                    if kind and f"loss_{kind}" not in gradients.values:
+                        meter.add({f"loss_{kind}": loss})
                 if done % config.log_every == 0 or done == config.steps:
-                    point = {
-                        "loss": number,
-                        "learning_rate": config.learning_rate * factor,
-                        "gradient_norm": norm,
-                        **mean_of_ranks(values, ranks),
-                    }
+                    _require(sound)
+                    means = meter.point(ranks)
+                    note = f"loss {means['loss']:.4f}"
                     if curve is not None and clock is not None:
-                        curve.add(done, point)
+                        curve.add(done, _point(means, config.learning_rate * factor))
                         clock.add(done, {"seconds": time.monotonic() - began, **data.counters()})
                 last = done == config.steps
                 if validate is not None and (last or (config.validate_every and done % config.validate_every == 0)):
+                    _require(sound)
                     with expecting("validation", limit):
                         final = ranks.broadcast(_validated(model, average, validate), "validation")
                     beat("validation")
@@ -229,7 +238,7 @@ def train(
                     with expecting("save", limit):
                         keep(done, last=last)
                     saved = time.monotonic()
-                advance(f"loss {number:.4f}{_waiting(data.waited, began)}{pace.words()}")
+                advance(f"{note}{_waiting(data.waited, began)}{pace.words()}")
         with expecting("the end", limit):
             _drained(keeper, ranks, config)
             if average is not None:
@@ -297,44 +306,23 @@ def _shown(steps: int, description: str, first: int, ranks: Ranks) -> Iterator[C
         yield lambda note: bar.advance(1, note=note)
 
 
-@dataclass(frozen=True)
-class _Theirs:
-    """What the second player's gradient is of: its loss and norm over the global batch, and what it has to say."""
-
-    numbers: tuple[float, float]
-    values: dict[str, float]
+def _point(means: Mapping[str, float], learning_rate: float) -> dict[str, float]:
+    """A point of the curves: what every training has first."""
+    first = {"loss": means["loss"], "learning_rate": learning_rate, "gradient_norm": means["gradient_norm"]}
+    return {**first, **{name: value for name, value in means.items() if name not in first}}
 
 
-def _rival_gradient(rival: Rival, step: int, ranks: Ranks) -> _Theirs | None:
-    """The second player's gradient, which its optimiser has yet to take; None as long as it does not learn. It sees what the
-    model has just made and not the model, so it comes before the model's own step: a batch is left out by both or neither."""
-    given = rival.loss(step)
-    if given is None:
-        return None
-    loss, values = given
-    loss.backward()
-    number = ranks.average(rival.module, loss)
-    return _Theirs((number, _clip(rival.module, rival.config.gradient_clip)), values)
-
-
-def _require_finite(
-    players: Mapping[str, tuple[float, float]], description: str, step: int, config: TrainingConfig
-) -> None:
-    for player, (loss, norm) in players.items():
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise TrainingDiverged(
-                f"{description}{f' ({player})' if player else ''}: step {step} gave loss {loss} and gradient norm {norm}; "
-                f"lower the learning rate ({config.learning_rate}), look at the data of this step, or let single batches be "
-                "left out (training.guard.most_left_out)"
-            )
+def _require(sound: list[Sound]) -> None:
+    for one in sound:
+        one.require()
 
 
 def _leave_out(guard: Guard, step: int, verdict: Verdict, data: Loader, ranks: Ranks, curve: Curve | None) -> None:
     """Write down the batch that was to be `step`, on all ranks; rank 0 in the curves too."""
     left = guard.leave_out(step, verdict, *data.handed(), ranks)
-    beat("step")
     if curve is not None:
         curve.note(step, "left_out", asdict(left))
+    beat("step")
 
 
 def fingerprint_of(
@@ -353,14 +341,6 @@ def fingerprint_of(
         theirs = {name: list(tensor.shape) for name, tensor in rival.module.state_dict().items()}
         facts["rival"] = {"config": rival.config.what(), "shapes": theirs}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _clip(model: nn.Module, limit: float) -> float:
-    gradients: list[Tensor] = [p.grad for p in model.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if limit and torch.isfinite(norm):
-        torch.nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
-    return float(norm)
 
 
 @torch.no_grad()

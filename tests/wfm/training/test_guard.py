@@ -16,7 +16,8 @@ from wfm.errors import Cancelled, DataError, exit_code_of, outcome_of
 from wfm.models.folder import load_tensors
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.training.config import TrainingConfig
-from wfm.training.guard import Buffers, Guard, TrainingDiverged, kind_of
+from wfm.training.divergence import TrainingDiverged
+from wfm.training.guard import Buffers, Guard, kind_of
 from wfm.training.guard_config import GuardConfig
 from wfm.training.metrics import read_curve
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, outcome_of
 from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.training.config import TrainingConfig
+from wfm.training.divergence import TrainingDiverged
 from wfm.training.ema import PowerEMA, gamma_of
 from wfm.training.encode_config import EncodingConfig
 from wfm.training.metrics import Curve, read_curve
@@ -172,9 +173,10 @@ def test_curve_drops_what_will_be_written_again(tmp_path):
     assert json.loads(path.read_text().splitlines()[0])["loss"] == 0.3333333
 
 
-def test_curve_refuses_what_is_not_finite(tmp_path):
-    with pytest.raises(ValueError, match="finite"):
-        Curve(tmp_path / "m.jsonl").add(1, {"loss": float("nan")})
+def test_a_curve_refuses_what_is_not_finite_by_name_and_no_other_try_is_made(tmp_path):
+    with pytest.raises(TrainingDiverged, match="after step 7: validation_psnr nan, mse inf: no finite number") as found:
+        Curve(tmp_path / "m.jsonl").add(7, {"loss": 1.0, "validation_psnr": float("nan"), "mse": float("inf")})
+    assert outcome_of(found.value) == "wrong_input"  # it was a ValueError, and so a bug
 
 
 @pytest.mark.parametrize(
@@ -191,5 +193,5 @@ def test_the_budget_is_in_what_and_checkpoints_are_not():
     # mixture: the table enters by its content, wherever it lies
     assert set(config.how()) == {
         "checkpoint_every", "checkpoint_seconds", "checkpoint_store_seconds", "checkpoint_drain_seconds", "stall_seconds",
-        "threads", "mixture", "loader", "reading",
+        "threads", "mixture", "loader", "reading", "accumulation",
     }  # fmt: skip
