@@ -30,7 +30,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt .ci/system_packages
 
 $(VENV)/.ready-dev: $(VENV)/.ready
 	bash .ci/system_packages chromium chromium-driver g++
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[curate,curate-models,caption,search,train,text,prefect,s3,k8s,argo,kfp,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[curate,curate-models,caption,search,train,tensorboard,text,prefect,s3,k8s,argo,kfp,dev]'
 	$(BIN)/pip check
 	touch $@
 

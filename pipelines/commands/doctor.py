@@ -33,6 +33,7 @@ PURPOSES = {
     "caption": "captions by a model behind an address",
     "search": "search in large datasets",
     "train": "models, and the page of a run",
+    "tensorboard": "trainings as event files (training.tensorboard)",
     "prefect": "wfm ui, wfm schedule, runs with a history (--engine prefect)",
     "plan": "a planner's image",
     "argo": "Argo Workflows",

@@ -25,11 +25,12 @@ def by_level(name: str, each: Tensor, level: Tensor) -> dict[str, Mean]:
     if level.ndim < each.ndim:
         level = level[:, None].expand_as(each)
     # edges as plain numbers: a tensor of them would be a copy to the device, which waits
-    place = sum((level >= edge).long() for edge in EDGES)
+    above = [level >= edge for edge in EDGES]
+    inside = [~above[0], *(low & ~high for low, high in pairwise(above)), above[-1]]
     return {
         # where, not times: a product would let NaN into every bin
-        label: Mean(torch.where(place == number, each, 0.0).sum(), (place == number).double().sum())
-        for number, label in enumerate(labels(name))
+        label: Mean(torch.where(chosen, each, 0.0).sum(), chosen.double().sum())
+        for label, chosen in zip(labels(name), inside, strict=True)
     }
 
 

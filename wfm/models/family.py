@@ -11,6 +11,7 @@ A family overrides no more than its own mathematics: what is not abstract here h
 Torch-free, so that keys are computed from it.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from wfm.config import Config
 from wfm.errors import ConfigError
+from wfm.models.cost.work import Work
 from wfm.registry import Registry, resolve
 
 if TYPE_CHECKING:
@@ -223,6 +225,10 @@ class Fitting(ABC):
         missing, extra = model.load_state_dict(initial.state_dict(), strict=False)
         if extra or any(not name.startswith(self.new_tensors) for name in missing):
             raise ConfigError(f"initial = {source!r}: lacks {missing}, holds {extra} besides")
+
+    def work(self, card: Any, shape: tuple[int, int, int], text_tokens: int) -> Work:
+        """What training takes on a sample whose latents or tokens have this shape (frames, rows, columns)."""
+        return Work(math.prod(shape))
 
     def figures(
         self, model: Any, tokenizer: "VideoTokenizer", batch: "Mapping[str, Tensor]", config: Any

@@ -79,6 +79,10 @@ class TrainingConfig(Config):
     accumulation: Count = how(1)
     """Micro-batches that a rank's part of each global batch goes through the model in, one after the other: less memory, the
     same step. Ranks share gradients once a step."""
+    peak_flops: AtLeastZero = how(0.0)
+    "Peak arithmetic of a rank's device at the type it trains in [FLOP/s]: what MFU is of; 0: none is told."
+    tensorboard: str = how("")
+    "Folder that gets the curves as TensorBoard's event files too, in a folder for each training; empty: none."
     threads: Natural = how(0)
     "CPU threads of torch; 0: as torch chooses."
     stall_seconds: AboveZero = how(600.0)

@@ -6,6 +6,7 @@ fit_world_model(sources, tokenizer, config, out=..., scratch=...) -> what was do
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,7 @@ def fit_world_model(
             run={"config": config.what(), "files": external_files(config), **note},
             description=config.family,
             ranks=ranks,
+            work=partial(fitting.work, card),
         )
     if ranks.leads:
         save_model(

@@ -32,6 +32,13 @@ class JointObjective:
         """Whether the batch of this step is of images."""
         return bool(self.every) and step % self.every == 0
 
+    def seen(self, batch: Mapping[str, Tensor], step: int) -> list[tuple[int, tuple[int, int, int]]] | None:
+        """Count and shape (frames, height, width) of what an image step makes of a batch; None: the batch as it is."""
+        if not self.is_image_step(step):
+            return None
+        videos, _, _, height, width = batch["video"].shape
+        return [(videos * self.per_window, (1, height, width))]
+
     def loss(self, model: Any, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
         if not self.is_image_step(step):
             return self.objective.loss(model, batch, step)

@@ -39,12 +39,14 @@ from wfm.training.divergence import Sound
 from wfm.training.ema import PowerEMA
 from wfm.training.guard import Guard, Verdict, kind_of, players_of
 from wfm.training.meter import Meter
-from wfm.training.metrics import Curve
+from wfm.training.metrics import Curve, read_curve
 from wfm.training.objective import Objective, Rival, SummedObjective
 from wfm.training.optim import Optimizers, clip
 from wfm.training.pace import Pace
 from wfm.training.schedule import rate
 from wfm.training.step import Step
+from wfm.training.tensorboard import VALIDATION, Board
+from wfm.training.throughput import Throughput, WorkOf, budget_of, in_words, seen_by, thinned
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 Validate = Callable[[Any], dict[str, float]]
@@ -77,13 +79,15 @@ class TrainingResult:
     "Of `seconds`, those in which no batch was ready."
     left_out: list[dict[str, Any]] | None = None
     "Batches of the whole run that the guard left out (`wfm.training.guard.Left`); None: there was no guard."
+    rates: list[dict[str, float]] = field(default_factory=list)
+    "How fast it went (`wfm.training.throughput`), at some points of the curves; of rank 0."
     skipped: dict[str, int] = field(default_factory=dict)
     "Samples that could not be read in this attempt and that others took the place of, by reason."
 
     def told(self) -> dict[str, Any]:
         """What a stage says of it in its manifest."""
         names = (
-            "steps", "resumed_from", "samples_per_second", "seconds", "waited", "waited_for_data", "skipped",
+            "steps", "resumed_from", "samples_per_second", "seconds", "waited", "waited_for_data", "skipped", "rates",
         )  # fmt: skip
         left_out = {} if self.left_out is None else {"left_out": self.left_out}
         return {**{name: getattr(self, name) for name in names}, **left_out, "validation": self.final}
@@ -102,6 +106,7 @@ def train(
     run: Mapping[str, Any] | None = None,
     description: str = "training",
     ranks: Ranks = ALONE,
+    work: WorkOf | None = None,
 ) -> TrainingResult:
     """Train `model` in place for `config.steps` steps; it ends with the averaged weights. `scratch`: where it
     keeps what it would go on from (`wfm.training.checkpoint`). On a CPU it is `fast_cpu` from here on.
@@ -111,6 +116,8 @@ def train(
     (after writing a checkpoint) when `stopping()` turns true, LeaseHeld (without one) when another process has taken the work
     over, TrainingDiverged for a loss or gradient that is not finite: at the next point, validation or checkpoint, of which none
     is then made. A step waits for nothing that the device computes; what it found is read when a point of the curves is due.
+
+    `work`: what training takes on a sample of a shape, as its family knows; it decides what is told of the speed, and no more.
 
     Each of `ranks` calls this with the same model and data and takes its share of every batch; all of them end alike,
     whichever was asked to stop or failed. Rank 0 alone writes. All validate: as quick as one of them would be, and none waits.
@@ -129,7 +136,8 @@ def train(
         sound = [Sound(description, config.learning_rate)]
         if rival is not None:
             sound.append(Sound(f"{description} (second player)", rival.config.learning_rate))
-        stepping, meter = Step(model, objective, config, ranks, rival), Meter()
+        speed = Throughput(work, peak_flops=config.peak_flops, budget=budget_of(config.data))
+        stepping, meter = Step(model, objective, config, ranks, rival, speed.computing), Meter()
         guard = Guard(config.guard, modules, description) if config.guard.most_left_out else None
         fingerprint = fingerprint_of(model, config, data, rival, run)
         keeper = Keeper(scratch, Learning(Player(model, optimizers), average, second), fingerprint, config, ranks)
@@ -175,7 +183,8 @@ def train(
         began = saved = time.monotonic()
         final: dict[str, float] = {}
         limit = config.stall_seconds
-        with _shown(config.steps, description, first, ranks) as advance, expecting("training", limit):
+        board = Board(config.tensorboard if ranks.leads else "", f"{description}-{fingerprint[:8]}", first)
+        with board, _shown(config.steps, description, first, ranks) as advance, expecting("training", limit):
             step, note = first, ""
             while step < config.steps:
                 overdue = time.monotonic() - saved > config.checkpoint_seconds
@@ -214,6 +223,7 @@ def train(
                 beat("step")
                 crash_point("after_step")
                 meter.add(gradients.values)
+                speed.add(batch, seen_by(objective, batch, step))
                 if ranks.leads:  # they are of the whole batch already
                     loss = Mean(gradients.model.loss, 1.0)
                     meter.add({"loss": loss, "gradient_norm": Mean(gradients.model.norm, 1.0)})
@@ -222,10 +232,14 @@ def train(
                 if done % config.log_every == 0 or done == config.steps:
                     _require(sound)
                     means = meter.point(ranks)
-                    note = f"loss {means['loss']:.4f}"
+                    rates = speed.point(ranks, waited_for_data=data.waited, waited_for_store=pace.waited)
+                    note = _note(means["loss"], rates, guard)
                     if curve is not None and clock is not None:
-                        curve.add(done, _point(means, config.learning_rate * factor))
-                        clock.add(done, {"seconds": time.monotonic() - began, **data.counters()})
+                        point = _point(means, config.learning_rate * factor)
+                        curve.add(done, point)
+                        board.add(done, point)
+                        clock.add(done, {"seconds": time.monotonic() - began, **data.counters(), **rates})
+                        board.add(done, rates, "throughput")
                 last = done == config.steps
                 if validate is not None and (last or (config.validate_every and done % config.validate_every == 0)):
                     _require(sound)
@@ -233,7 +247,9 @@ def train(
                         final = ranks.broadcast(_validated(model, average, validate), "validation")
                     beat("validation")
                     if curve is not None:
-                        curve.add(done, {f"validation_{name}": value for name, value in final.items()})
+                        found_there = {f"{VALIDATION}{name}": value for name, value in final.items()}
+                        curve.add(done, found_there)
+                        board.add(done, found_there)
                 if last or overdue or pace.due(done):
                     with expecting("save", limit):
                         keep(done, last=last)
@@ -260,6 +276,7 @@ def train(
         pace.waited,
         data.waited,
         left_out=None if guard is None else guard.told(),
+        rates=[] if clock is None else thinned(read_curve(clock.path)),
         skipped=_by_reason(data.skipped),
     )
 
@@ -310,6 +327,12 @@ def _point(means: Mapping[str, float], learning_rate: float) -> dict[str, float]
     """A point of the curves: what every training has first."""
     first = {"loss": means["loss"], "learning_rate": learning_rate, "gradient_norm": means["gradient_norm"]}
     return {**first, **{name: value for name, value in means.items() if name not in first}}
+
+
+def _note(loss: float, rates: Mapping[str, float], guard: Guard | None) -> str:
+    """What progress says of the last interval."""
+    left = f"{len(guard.left)} batches left out" if guard is not None and guard.left else ""
+    return ", ".join(words for words in (f"loss {loss:.4f}", in_words(rates), left) if words)
 
 
 def _require(sound: list[Sound]) -> None:

@@ -8,8 +8,8 @@ The result is the gradient of the mean over the global batch, however it is divi
 is added or divided that would not be without either: dense training keeps its bits.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -48,10 +48,17 @@ class Step:
     """Finds the gradients of a step. All ranks have one and call it alike."""
 
     def __init__(
-        self, model: nn.Module, objective: Any, config: TrainingConfig, ranks: Ranks, rival: Rival | None = None
+        self,
+        model: nn.Module,
+        objective: Any,
+        config: TrainingConfig,
+        ranks: Ranks,
+        rival: Rival | None = None,
+        computing: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        """`computing`: held while this rank computes, and waits for no other."""
         self._model, self._objective, self._rival = model, objective, rival
-        self._parts, self._ranks = config.accumulation, ranks
+        self._parts, self._ranks, self._computing = config.accumulation, ranks, computing
 
     def gradients(self, batch: Any, step: int) -> Found:
         """Of the global batch of which `batch` is what this rank has (nothing, where its share of it is 0)."""
@@ -66,7 +73,7 @@ class Step:
         theirs: list[Tensor] = []
         values: dict[str, Mean] = {}
         for place, part in enumerate(parts):
-            with sharing(self._model, last=place == len(parts) - 1):
+            with self._computing(), sharing(self._model, last=place == len(parts) - 1):
                 loss, found = part_of(self._objective, self._model, part.batch, step, counts[place], whole)
                 loss = loss if part.weight else loss * 0.0
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -10,6 +10,7 @@ from wfm.errors import ConfigError
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.cost.parts import Part, Video, attention, encoders_apart, product, total
 from wfm.models.cost.report import Cost, latent_size
+from wfm.models.cost.work import Work
 from wfm.models.slots import of_slot
 from wfm.models.tokenizer.config import TokenizerConfig
 from wfm.models.video_tokenizer import TokenizerCard
@@ -103,3 +104,13 @@ def cost(
         text,
         notes={"tokenizer": f"tokens of {config.temporal_compression}x16x16"},
     )
+
+
+def work(config: AutoregressiveConfig, shape: tuple[int, int, int], text_tokens: int) -> Work:
+    """Of a sample of tokens (frames, rows, columns); of models over patches or digits the tokens alone are known."""
+    positions = math.prod(shape) // config.patch**2
+    if config.vocabulary != "flat" or config.patch > 1:
+        return Work(positions)
+    text = text_tokens if config.contexts else 0
+    whole = total(autoregressive_parts(config, batch=1, positions=positions, frames=shape[0], text=text))
+    return Work(positions, whole.flops + whole.backward)

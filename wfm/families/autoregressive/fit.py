@@ -1,9 +1,11 @@
 """How a causal transformer is trained: its config settled by the data, and its objective."""
 
 from wfm.conditions.extrapolation import require_encoded
+from wfm.families.autoregressive import cost
 from wfm.families.autoregressive.card import AutoregressiveTrainingConfig
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.autoregressive.objective import AutoregressiveObjective
+from wfm.models.cost.work import Work
 from wfm.models.family import Fitting
 from wfm.models.video_tokenizer import TokenizerCard
 from wfm.training.config import filled
@@ -30,6 +32,10 @@ class AutoregressiveFitting(Fitting):
     def objective(self, config: AutoregressiveTrainingConfig) -> AutoregressiveObjective:
         """Cross-entropy."""
         return AutoregressiveObjective(config.cross_entropy)
+
+    def work(self, card: AutoregressiveConfig, shape: tuple[int, int, int], text_tokens: int) -> Work:
+        """By its closed formulas."""
+        return cost.work(card, shape, text_tokens)
 
 
 FITTING = AutoregressiveFitting()

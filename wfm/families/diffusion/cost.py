@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from wfm.errors import ConfigError
 from wfm.models.cost.parts import Part, Video, attention, encoders_apart, product, total
 from wfm.models.cost.report import Cost, latent_size
+from wfm.models.cost.work import Work
 from wfm.models.diffusion.config import DenoiserConfig, DiffusionConfig
 from wfm.models.tokenizer.config import TokenizerConfig
 from wfm.models.video_tokenizer import TokenizerCard
@@ -173,6 +174,15 @@ def cost(
         paper_saved=PAPER_SAVED * layers * per_layer,
         notes={"tokenizer": f"latents of {tokenizer.temporal_compression}x{tokenizer.spatial_compression}"},
     )
+
+
+def work(config: DenoiserConfig, shape: tuple[int, int, int], text_tokens: int) -> Work:
+    """Of a sample of latents (frames, rows, columns)."""
+    network = config.network_config
+    t, h, w = (side // patch for side, patch in zip(shape, network.patch_size, strict=True))
+    tokens = Tokens(1, (t, h, w), text_tokens if network.contexts else 0)
+    whole = total(denoiser_parts(config, tokens))
+    return Work(tokens.each, whole.flops + whole.backward)
 
 
 def _largest(network: DiffusionConfig, tokenizer: TokenizerCard) -> Video:

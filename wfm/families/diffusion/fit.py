@@ -10,7 +10,9 @@ from wfm.conditions.past import video_frames
 from wfm.data.passes import batches
 from wfm.data.psnr import psnr
 from wfm.errors import ConfigError
+from wfm.families.diffusion import cost
 from wfm.families.diffusion.card import DiffusionTrainingConfig, given_frames
+from wfm.models.cost.work import Work
 from wfm.models.diffusion.conditioning import Conditions
 from wfm.models.diffusion.config import DenoiserConfig
 from wfm.models.diffusion.denoiser import Denoiser
@@ -50,6 +52,10 @@ class DiffusionFitting(Fitting):
     def objective(self, config: DiffusionTrainingConfig) -> DenoisingObjective:
         """EDM or rectified flow."""
         return DenoisingObjective(config.denoising)
+
+    def work(self, card: DenoiserConfig, shape: tuple[int, int, int], text_tokens: int) -> Work:
+        """By its closed formulas."""
+        return cost.work(card, shape, text_tokens)
 
     def begin(self, model: Denoiser, config: DiffusionTrainingConfig, data: Encoded) -> None:
         """Statistics of the latents, and the linear prior."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 from wfm.models.cost.parts import Part, Video, attention, product
 from wfm.models.cost.report import Cost, latent_size
+from wfm.models.cost.work import Work
 from wfm.models.tokenizer.config import TokenizerConfig
 from wfm.models.video_tokenizer import TokenizerCard
 
@@ -247,3 +248,10 @@ def cost(
         frames * rows * columns,
         once="encode and decode",
     )
+
+
+def work(config: TokenizerConfig, shape: tuple[int, int, int], text_tokens: int = 0) -> Work:
+    """Of encoding and decoding a video (frames, height, width), and back. Tokens are positions of its latents. What judges the
+    reconstruction (features, flow, discriminator) is not counted."""
+    of_all = cost(config, Video(*shape), batch=1, text_tokens=0, tokenizer=None)
+    return Work(of_all.tokens, of_all.training_flops)

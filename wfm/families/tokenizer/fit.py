@@ -5,6 +5,7 @@ fit_tokenizer(dataset, config, out=..., scratch=...) -> counts
 
 import shutil
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from wfm.data.psnr import psnr
 from wfm.data.samples import Samples
 from wfm.data.window_samples import WindowSamples, list_windows
 from wfm.errors import ConfigError
+from wfm.families.tokenizer import cost
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.models.folder import count_parameters, load_model, save_model
 from wfm.models.seeding import seed_everything
@@ -83,6 +85,7 @@ def fit_tokenizer(
             run={"config": config.what(), "files": external_files(config), **note},
             description="tokenizer",
             ranks=ranks,
+            work=partial(cost.work, config.model),
         )
     if ranks.leads:
         save_model(tokenizer, config.model, out / "model", extra={"validation": result.final})

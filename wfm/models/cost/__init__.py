@@ -2,6 +2,7 @@
 
     parts        Part and Video: what the formulas are about
     report       Cost: all of it for a model and a video; `cost_of` asks the model's family
+    work         Work: what training on one sample takes, for rates of a run
 
 The closed formulas of each family are its own: `wfm/families/*/cost.py`.
 
@@ -11,9 +12,9 @@ takes fewer than its textbook form); elementwise work is left out, as torch's Fl
 
 from typing import Any
 
-__all__ = ["Cost", "Part", "Video", "cost_of"]
+__all__ = ["Cost", "Part", "Video", "Work", "cost_of"]
 
-_HOMES = {"Cost": "report", "cost_of": "report", "Part": "parts", "Video": "parts"}
+_HOMES = {"Cost": "report", "cost_of": "report", "Part": "parts", "Video": "parts", "Work": "work"}
 
 
 def __getattr__(name: str) -> Any:
