@@ -15,6 +15,7 @@ from wfm.models.family import FAMILIES, Family, FamilyConfig
 from wfm.models.parallel_config import ParallelConfig
 from wfm.registry import Named
 from wfm.training.data_config import DataConfig
+from wfm.training.guard_config import GuardConfig
 
 WIDEST = 0.3
 """Largest `ema_share`; see `wfm.training.ema`."""
@@ -72,6 +73,8 @@ class TrainingConfig(Config):
     "How its samples are read ahead."
     reading: ReadingConfig = added(ReadingConfig())
     "How records are read from disk and buckets."
+    guard: GuardConfig = added(GuardConfig())
+    "Which batches are left out because they would spoil the weights."
     mixture: str = how("")
     """Table of clip_id and weight, such as the mixture.parquet of `wfm taxonomy`: how often each clip is drawn. Empty: all
     alike. It enters the key by its sha256."""

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, outcome_of
 from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.training.config import TrainingConfig
+from wfm.training.divergence import TrainingDiverged
 from wfm.training.ema import ConstantEMA, PowerEMA, average_of, gamma_of
 from wfm.training.encode_config import EncodingConfig
 from wfm.training.metrics import Curve, read_curve
@@ -238,9 +239,10 @@ def test_curve_drops_what_will_be_written_again(tmp_path):
     assert json.loads(path.read_text().splitlines()[0])["loss"] == 0.3333333
 
 
-def test_curve_refuses_what_is_not_finite(tmp_path):
-    with pytest.raises(ValueError, match="finite"):
-        Curve(tmp_path / "m.jsonl").add(1, {"loss": float("nan")})
+def test_a_curve_refuses_what_is_not_finite_by_name_and_no_other_try_is_made(tmp_path):
+    with pytest.raises(TrainingDiverged, match="after step 7: validation_psnr nan, mse inf: no finite number") as found:
+        Curve(tmp_path / "m.jsonl").add(7, {"loss": 1.0, "validation_psnr": float("nan"), "mse": float("inf")})
+    assert outcome_of(found.value) == "wrong_input"  # it was a ValueError, and so a bug
 
 
 @pytest.mark.parametrize(
