@@ -26,7 +26,7 @@ from pipelines.engines.budget import Budget
 from pipelines.engines.compile import Step
 from pipelines.engines.subprocess_stage import Ended, run_process
 from pipelines.nodes import Node, Plan, code_of
-from pipelines.runs.display import Display, in_words
+from pipelines.runs.display import Display, in_words, training_in_words
 from pipelines.runs.state import FINISHED, GOOD, StateWriter
 from wfm.artifacts.address import new_id
 from wfm.artifacts.attempt_log import LogPieces
@@ -330,7 +330,8 @@ class NodeRunner:
         note, peak = "", 0
         with contextlib.suppress(WfmError):  # a store that does not answer now: the stage is through all the same
             manifest = self._store.artifact(key).manifest
-            note = in_words(manifest.counts, manifest.skipped)
+            told = in_words(manifest.counts, manifest.skipped), training_in_words(manifest.extra)
+            note = "; ".join(words for words in told if words)
             peak = int(manifest.resources.get("peak_bytes", 0)) if how == "done" else 0
         with self._states.change(name) as state:
             state.peak_bytes = peak or state.peak_bytes  # one figure everywhere: workers on Dask count, too

@@ -61,6 +61,18 @@ def in_words(counts: Mapping[str, int], skipped: Mapping[str, int]) -> str:
     return f"{words}; left out: {reasons}" if words and reasons else words
 
 
+def training_in_words(extra: Mapping[str, Any]) -> str:
+    """What a finished training waited for, and what it left out; empty for any other stage, and where nothing stands out."""
+    waited = {"data": extra.get("waited_for_data"), "the store": extra.get("waited")}
+    long = [
+        f"{seconds:.0f} s for {what}" for what, seconds in waited.items() if isinstance(seconds, float) and seconds >= 1
+    ]
+    left = extra.get("left_out")
+    words = [f"waited {' and '.join(long)}"] if long else []
+    words += [f"{len(left)} batches left out"] if isinstance(left, list) and left else []
+    return "; ".join(words)
+
+
 def careful_console(stderr: bool, width: int | None = None) -> "Console":
     """A rich console where only rich itself commands the terminal: what stands in texts and tables is shown, not obeyed."""
     from rich.console import Console

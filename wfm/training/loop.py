@@ -35,8 +35,9 @@ from wfm.pulse import beat, expecting
 from wfm.stopping import FOR_THE_END, left
 from wfm.training.checkpoint import Keeper, Learning, Player, Scratch
 from wfm.training.config import TrainingConfig
+from wfm.training.device import to_device
 from wfm.training.divergence import Sound
-from wfm.training.ema import PowerEMA
+from wfm.training.ema import Average, average_of
 from wfm.training.guard import Guard, Verdict, kind_of, players_of
 from wfm.training.meter import Meter
 from wfm.training.metrics import Curve, read_curve
@@ -109,7 +110,8 @@ def train(
     work: WorkOf | None = None,
 ) -> TrainingResult:
     """Train `model` in place for `config.steps` steps; it ends with the averaged weights. `scratch`: where it
-    keeps what it would go on from (`wfm.training.checkpoint`). On a CPU it is `fast_cpu` from here on.
+    keeps what it would go on from (`wfm.training.checkpoint`). It goes where `data` puts its batches, and on a CPU it is
+    `fast_cpu` from here on.
 
     `validate(model)` is called with the averaged weights in evaluation mode. `run`: whatever else decides the result (the
     loss, files it reads), as JSON values: a checkpoint of a run that differs in it is not resumed. Raises Cancelled
@@ -124,6 +126,10 @@ def train(
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    device = torch.device(data.config.device)
+    to_device(model, device)
+    if rival is not None:
+        to_device(rival.module, device)
     fast_cpu(model)
     data.share_with(ranks.rank, ranks.size)
     modules = [model] if rival is None else [model, rival.module]
@@ -131,13 +137,13 @@ def train(
         for module in modules:
             ranks.begin_alike(module)
         optimizers = Optimizers(model, config)
-        average = PowerEMA(model, config.ema_share) if config.ema_share else None
+        average = average_of(model, config)
         second = None if rival is None else Player(rival.module, Optimizers(rival.module, rival.config))
         sound = [Sound(description, config.learning_rate)]
         if rival is not None:
             sound.append(Sound(f"{description} (second player)", rival.config.learning_rate))
-        speed = Throughput(work, peak_flops=config.peak_flops, budget=budget_of(config.data))
-        stepping, meter = Step(model, objective, config, ranks, rival, speed.computing), Meter()
+        speed = Throughput(work, peak_flops=config.peak_flops, budget=budget_of(config.data), device=device)
+        stepping, meter = Step(model, objective, config, ranks, rival, device, speed.computing), Meter()
         guard = Guard(config.guard, modules, description) if config.guard.most_left_out else None
         fingerprint = fingerprint_of(model, config, data, rival, run)
         keeper = Keeper(scratch, Learning(Player(model, optimizers), average, second), fingerprint, config, ranks)
@@ -367,7 +373,7 @@ def fingerprint_of(
 
 
 @torch.no_grad()
-def _validated(model: nn.Module, average: PowerEMA | None, validate: Validate) -> dict[str, float]:
+def _validated(model: nn.Module, average: Average | None, validate: Validate) -> dict[str, float]:
     """Run a validation with the averaged weights, leaving everything as it was."""
     if average is not None:
         average.swap(model)

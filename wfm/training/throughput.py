@@ -48,11 +48,13 @@ class Throughput:
         *,
         peak_flops: float = 0.0,
         budget: int = 0,
+        device: torch.device | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`peak_flops`: of a rank [1/s], 0: unknown. `budget`: places of a pack, 0: batches have no padding."""
         self._work = lru_cache(maxsize=4096)(known(work or tokens_alone))
         self._peak, self._budget, self._clock = peak_flops, budget, clock
+        self._device = device if device is not None and device.type == "cuda" else None
         self._events: list[tuple[Any, Any]] = []
         self._begin()
         self._waited = {"data": 0.0, "store": 0.0}
@@ -64,7 +66,7 @@ class Throughput:
     @contextmanager
     def computing(self) -> Iterator[None]:
         """The passes of a step, without what ranks wait for each other in. A GPU is asked afterwards how long they took."""
-        if not torch.cuda.is_available():
+        if self._device is None:
             began = self._clock()
             yield
             self._busy += self._clock() - began
@@ -99,7 +101,7 @@ class Throughput:
             "data": waited_for_data - self._waited["data"],
             "store": waited_for_store - self._waited["store"],
             "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,  # Linux counts in KiB
-            "device": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0,
+            "device": 0 if self._device is None else torch.cuda.max_memory_allocated(self._device),
         }
         self._waited = {"data": waited_for_data, "store": waited_for_store}
         rows: list[dict[str, float]] = ranks.gather(row, "throughput")
@@ -189,7 +191,8 @@ def _balance(values: list[float]) -> float:
 
 def thinned(points: list[dict[str, Any]], most: int = 24) -> list[dict[str, float]]:
     """The rates of at most so many points, evenly chosen, the last one among them: what a stage tells of its speed."""
-    chosen = [points[-1 - k * len(points) // most] for k in range(min(most, len(points)))][::-1]
+    count = min(most, len(points))
+    chosen = [points[(k + 1) * len(points) // count - 1] for k in range(count)]
     return [{name: one[name] for name in ("step", *NAMES) if name in one} for one in chosen]
 
 

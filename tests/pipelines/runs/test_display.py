@@ -4,7 +4,15 @@ import time
 
 import pytest
 
-from pipelines.runs.display import PlainDisplay, duration, in_words, node_table, note_progress, time_left
+from pipelines.runs.display import (
+    PlainDisplay,
+    duration,
+    in_words,
+    node_table,
+    note_progress,
+    time_left,
+    training_in_words,
+)
 from pipelines.runs.state import NodeState, RunState
 
 
@@ -58,3 +66,18 @@ def test_a_narrow_screen_keeps_names_and_states() -> None:
     with console.capture() as capture:
         console.print(node_table(state, {}, "title"))
     assert "train_tokenizer_continuous  failed" in capture.get()
+
+
+def test_a_training_says_what_it_waited_for_and_left_out() -> None:
+    extra = {"waited_for_data": 12.4, "waited": 3.2, "left_out": [{"step": 3}, {"step": 9}]}
+    assert training_in_words(extra) == "waited 12 s for data and 3 s for the store; 2 batches left out"
+    assert training_in_words({"waited_for_data": 12.4, "waited": 0.0}) == "waited 12 s for data"
+    assert training_in_words({"waited_for_data": 0.4, "waited": 0.0, "left_out": []}) == ""
+    assert training_in_words({"waited": "long", "left_out": 3}) == ""  # of another wfm
+
+
+def test_what_a_training_says_of_its_speed_is_shown_while_it_runs() -> None:
+    state = NodeState(stage="s")
+    line = "wfm.progress: diffusion 40/100 steps, 2 s left, loss 0.1234, 12.3 k tokens/s, MFU 31%, 1 batches left out"
+    note_progress(state, line)
+    assert state.note.endswith("loss 0.1234, 12.3 k tokens/s, MFU 31%, 1 batches left out")

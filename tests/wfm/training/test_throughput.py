@@ -1,6 +1,5 @@
 """What is told of the speed: by hand, by ranks of unequal work, and FLOPs by each sample's own length as torch counts them."""
 
-import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -122,7 +121,7 @@ def test_the_work_of_samples_of_several_shapes_is_what_torch_counts_of_each():
     works = [diffusion_cost.work(DENOISER, shape, 0).times(count) for shape, count in shapes]
     torchs = [counted(shape, count) for shape, count in shapes]
     for work, by_torch in zip(works, torchs, strict=True):
-        assert work.flops == pytest.approx(by_torch, rel=0.01)  # worst seen: 0.2 %
+        assert work.flops == by_torch
     # the broken twin: attention over the whole pack, as if it were one sample, is far off
     tokens = sum(work.tokens for work in works)
     assert tokens == 3 * 16 + 256 + 2 * 96
@@ -137,7 +136,7 @@ def test_works_are_those_of_the_cost_of_a_model():
     video = Video(9, 64, 128)
     whole = cost_of(config, video)
     assert autoregressive_cost.work(config, whole.latents[1:], 0) == Work(whole.tokens, whole.training_flops)
-    tokenizer = TokenizerConfig(channels=(16, 32), temporal_compression=4, spatial_compression=8)
+    tokenizer = TokenizerConfig(channels=(16, 16, 32), temporal_compression=4, spatial_compression=8)
     of_tokenizer = cost_of(tokenizer, Video(9, 32, 32))
     assert tokenizer_cost.work(tokenizer, (9, 32, 32)) == Work(of_tokenizer.tokens, of_tokenizer.training_flops)
 
