@@ -2,7 +2,7 @@
 
     data       what the page shows, as plain typed values: nothing here knows of artifacts
     config     what is chosen: how many examples, which targets the result is held against; the template, style and script
-    gather     artifacts in, `PageData` out; with gather_examples, gather_curation, gather_stages for its sections
+    gather     artifacts in, `PageData` out; gather_examples, gather_curation, gather_stages, training_curves: sections
     words      signs, ends of intervals, what subsets and baselines are called
     losses     the baselines that are nearer to the truth than a model, and by how much
     verdict    the headline in a sentence, and each target met or missed

@@ -1,14 +1,13 @@
 """The sections that manifests tell: curves of training, what each stage took, lineage, configs."""
 
-import itertools
 import json
-import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wfm.errors import InputError
 from wfm.evaluation.page.cast import Cast
-from wfm.evaluation.page.data import Chart, ConfigBlock, LineageNode, Series, StageCost
+from wfm.evaluation.page.data import Chart, ConfigBlock, LineageNode, StageCost
+from wfm.evaluation.page.training_curves import curves_of
 from wfm.models.family import FAMILIES
 
 if TYPE_CHECKING:
@@ -107,12 +106,9 @@ def configs(manifests: Mapping[str, "Manifest"]) -> list[ConfigBlock]:
 
 
 def training_charts(cast: Cast, inputs: Mapping[str, "Artifact"]) -> list[Chart]:
-    """Loss by step of everything that was trained, and whatever was watched in dB on validation."""
-    charts = []
-    for name, title in _trained(cast, inputs).items():
-        points = read_points(inputs[name])
-        charts += [chart for chart in (_loss(title, points), _decibels(title, points)) if chart is not None]
-    return charts
+    """The curves of everything that was trained (`training_curves`)."""
+    found = (curves_of(title, inputs[name]) for name, title in _trained(cast, inputs).items())
+    return [chart for charts in found for chart in charts]
 
 
 def _trained(cast: Cast, inputs: Mapping[str, "Artifact"]) -> dict[str, str]:
@@ -123,54 +119,3 @@ def _trained(cast: Cast, inputs: Mapping[str, "Artifact"]) -> dict[str, str]:
         **{name: f"Tokenizer, {name.removeprefix(TOKENIZER)}" for name in tokenizers},
         **{name: f"{cast.title(name.removeprefix(MODEL))} model" for name in models},
     }
-
-
-def read_points(artifact: "Artifact") -> list[dict[str, Any]]:
-    """The lines of an artifact's `metrics.jsonl`; none where it has no such file."""
-    if not artifact.has_file("metrics.jsonl"):
-        return []
-    with artifact.open("metrics.jsonl") as file:
-        return [json.loads(line) for line in file.read().decode().splitlines() if line.strip()]
-
-
-def _column(points: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    known = [(float(p["step"]), float(p[name])) for p in points if isinstance(p.get(name), int | float)]
-    known = [(x, y) for x, y in known if math.isfinite(y)]
-    return [x for x, _ in known], [y for _, y in known]
-
-
-def thinned(xs: list[float], ys: list[float], most: int = 160) -> tuple[list[float], list[float]]:
-    """At most `most` points, each the mean of a stretch, so that a long run does not make a heavy page."""
-    if len(xs) <= most:
-        return xs, ys
-    borders = [round(k * len(xs) / most) for k in range(most + 1)]
-    spans = list(itertools.pairwise(borders))
-    return [xs[b - 1] for _, b in spans], [sum(ys[a:b]) / (b - a) for a, b in spans]
-
-
-def _loss(title: str, points: list[dict[str, Any]]) -> Chart | None:
-    series = []
-    for name, label, role in (("loss", "training", "training"), ("validation_loss", "validation", "validation")):
-        xs, ys = _column(points, name)
-        if xs:
-            xs, ys = thinned(xs, ys)
-            series.append(Series(name=label, role=role, x=xs, y=ys))
-    if not series:
-        return None
-    values = [y for one in series for y in one.y]
-    log = min(values) > 0 and max(values) > 4 * min(values)
-    return Chart(title=f"{title}: loss", x_label="step", y_label="loss", series=series, log_y=log)
-
-
-def _decibels(title: str, points: list[dict[str, Any]]) -> Chart | None:
-    names = sorted({name for point in points for name in point if name.startswith("validation_") and "psnr" in name})
-    series = []
-    for place, name in enumerate(names):
-        xs, ys = _column(points, name)
-        if xs:
-            label = name.removeprefix("validation_").removesuffix("_db").replace("_", " ")
-            roles = ("validation", "training", "flow", "ceiling_0")
-            series.append(Series(name=label, role=roles[place % len(roles)], x=xs, y=ys))
-    if not series:
-        return None
-    return Chart(title=f"{title}: validation PSNR", x_label="step", y_label="dB", series=series)

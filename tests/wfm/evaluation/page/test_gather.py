@@ -11,7 +11,8 @@ from wfm.evaluation.page.data import PageData, short_source
 from wfm.evaluation.page.gather import gather
 from wfm.evaluation.page.gather_curation import detail
 from wfm.evaluation.page.gather_examples import compare_actions, describe_actions
-from wfm.evaluation.page.gather_stages import stage_costs, thinned
+from wfm.evaluation.page.gather_stages import stage_costs
+from wfm.evaluation.page.training_curves import thinned
 from wfm.evaluation.page.write import render
 
 
