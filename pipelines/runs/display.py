@@ -67,7 +67,7 @@ def training_in_words(extra: Mapping[str, Any]) -> str:
     long = [
         f"{seconds:.0f} s for {what}" for what, seconds in waited.items() if isinstance(seconds, float) and seconds >= 1
     ]
-    left = extra.get("left_out")
+    left = extra.get("batches_left_out")
     words = [f"waited {' and '.join(long)}"] if long else []
     words += [f"{len(left)} batches left out"] if isinstance(left, list) and left else []
     return "; ".join(words)

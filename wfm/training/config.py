@@ -16,6 +16,7 @@ from wfm.models.parallel_config import ParallelConfig
 from wfm.registry import Named
 from wfm.training.data_config import DataConfig
 from wfm.training.guard_config import GuardConfig
+from wfm.training.profile_config import ProfileConfig
 
 WIDEST = 0.3
 """Largest `ema_share`; see `wfm.training.ema`."""
@@ -98,6 +99,8 @@ class TrainingConfig(Config):
     "Peak arithmetic of a rank's device at the type it trains in [FLOP/s]: what MFU is of; 0: none is told."
     tensorboard: str = how("")
     "Folder that gets the curves as TensorBoard's event files too, in a folder for each training; empty: none."
+    profile: ProfileConfig = added(ProfileConfig())
+    "Which steps are looked at closely."
     threads: Natural = how(0)
     "CPU threads of torch; 0: as torch chooses."
     stall_seconds: AboveZero = how(600.0)

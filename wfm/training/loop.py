@@ -44,6 +44,7 @@ from wfm.training.metrics import Curve, read_curve
 from wfm.training.objective import Objective, Rival, SummedObjective
 from wfm.training.optim import Optimizers, clip
 from wfm.training.pace import Pace
+from wfm.training.profiling import profiled
 from wfm.training.schedule import rate
 from wfm.training.step import Step
 from wfm.training.tensorboard import VALIDATION, Board
@@ -90,7 +91,7 @@ class TrainingResult:
         names = (
             "steps", "resumed_from", "samples_per_second", "seconds", "waited", "waited_for_data", "skipped", "rates",
         )  # fmt: skip
-        left_out = {} if self.left_out is None else {"left_out": self.left_out}
+        left_out = {} if self.left_out is None else {"batches_left_out": self.left_out}
         return {**{name: getattr(self, name) for name in names}, **left_out, "validation": self.final}
 
 
@@ -146,7 +147,8 @@ def train(
         stepping, meter = Step(model, objective, config, ranks, rival, device, speed.computing), Meter()
         guard = Guard(config.guard, modules, description) if config.guard.most_left_out else None
         fingerprint = fingerprint_of(model, config, data, rival, run)
-        keeper = Keeper(scratch, Learning(Player(model, optimizers), average, second), fingerprint, config, ranks)
+        learning = Learning(Player(model, optimizers), average, second)
+        keeper = Keeper(scratch, learning, fingerprint, config, ranks)
         found = keeper.resume()
         first = 0
         if found is not None:
@@ -190,7 +192,12 @@ def train(
         final: dict[str, float] = {}
         limit = config.stall_seconds
         board = Board(config.tensorboard if ranks.leads else "", f"{description}-{fingerprint[:8]}", first)
-        with board, _shown(config.steps, description, first, ranks) as advance, expecting("training", limit):
+        with (
+            board,
+            _shown(config.steps, description, first, ranks) as advance,
+            expecting("training", limit),
+            profiled(config.profile, keeper.folder, learning, ranks.rank) as profile,
+        ):
             step, note = first, ""
             while step < config.steps:
                 overdue = time.monotonic() - saved > config.checkpoint_seconds
@@ -260,6 +267,7 @@ def train(
                     with expecting("save", limit):
                         keep(done, last=last)
                     saved = time.monotonic()
+                profile.step()
                 advance(f"{note}{_waiting(data.waited, began)}{pace.words()}")
         with expecting("the end", limit):
             _drained(keeper, ranks, config)

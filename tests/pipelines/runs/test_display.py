@@ -69,10 +69,10 @@ def test_a_narrow_screen_keeps_names_and_states() -> None:
 
 
 def test_a_training_says_what_it_waited_for_and_left_out() -> None:
-    extra = {"waited_for_data": 12.4, "waited": 3.2, "left_out": [{"step": 3}, {"step": 9}]}
+    extra = {"waited_for_data": 12.4, "waited": 3.2, "batches_left_out": [{"step": 3}, {"step": 9}]}
     assert training_in_words(extra) == "waited 12 s for data and 3 s for the store; 2 batches left out"
     assert training_in_words({"waited_for_data": 12.4, "waited": 0.0}) == "waited 12 s for data"
-    assert training_in_words({"waited_for_data": 0.4, "waited": 0.0, "left_out": []}) == ""
+    assert training_in_words({"waited_for_data": 0.4, "waited": 0.0, "batches_left_out": []}) == ""
     assert training_in_words({"waited": "long", "left_out": 3}) == ""  # of another wfm
 
 
