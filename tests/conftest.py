@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -53,6 +54,12 @@ def _world(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 ALONE = "WFM_TEST_ALONE"  # the id of the test that this process was started for
+
+
+def pytest_configure() -> None:
+    """Ctrl-C is what tests expect, also where a shell started this in the background and had it ignored."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
