@@ -1,6 +1,7 @@
 """Fixtures that many tests share: a finished smoke run of the main job, made once."""
 
 import fcntl
+import gc
 import os
 import signal
 import subprocess
@@ -60,6 +61,13 @@ def pytest_configure() -> None:
     """Ctrl-C is what tests expect, also where a shell started this in the background and had it ignored."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What is there now, two million objects of modules and tests, stays to the end: it is looked through no more (1.2 s each
+    time)."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
