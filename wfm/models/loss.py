@@ -1,8 +1,8 @@
 """What a loss gives: sums, and of how many; never a mean.
 
-A mean over the samples (tokens, frames) that a process happens to hold is not a part of the mean over all: the ranks of a run, the
-packs and the micro-batches of a step hold unequal numbers of them. So an objective gives, term by term, the sum over its own
-items, and says before the forward how many those are; the training adds up the counts of all and divides once
+A mean over the samples (tokens, frames) that a process happens to hold is not a part of the mean over all: the ranks of a run,
+the packs and the micro-batches of a step hold unequal numbers of them. So an objective gives, term by term, the sum over its
+own items, and says before the forward how many those are; the training adds up the counts of all and divides once
 (`wfm.training.objective`).
 
     counts(model, batch, step) -> {term: number of items}              host numbers, from shapes and host tensors alone
@@ -14,7 +14,8 @@ at once when a point of the curves is due.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,8 @@ from torch import Tensor
 from wfm.data.psnr import psnr_value
 
 
-class Mean(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Mean:
     """A number worth a curve: what it sums up, and over how many; detached from the graph."""
 
     total: Tensor | float
