@@ -7,7 +7,6 @@ all. These are plain modules; what makes them fast on a CPU is `fast_cpu`, appli
 """
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from wfm.errors import ConfigError
 from wfm.models.rotary import Rope, apply_rope
 from wfm.parallel.attention import Mask, attention
+from wfm.parallel.segments import AnySegments
 
 
 class Linear(nn.Linear):
@@ -54,8 +54,8 @@ class DotProductAttention(nn.Module):
         q: Tensor,
         k: Tensor,
         v: Tensor,
-        q_segments: Sequence[int],
-        kv_segments: Sequence[int],
+        q_segments: AnySegments,
+        kv_segments: AnySegments,
         *,
         mask: Mask = "full",
     ) -> Tensor:
@@ -135,8 +135,8 @@ class Attention(nn.Module):
         v: Tensor,
         mask: Mask = "full",
         *,
-        q_segments: Sequence[int] | None = None,
-        kv_segments: Sequence[int] | None = None,
+        q_segments: AnySegments | None = None,
+        kv_segments: AnySegments | None = None,
     ) -> Tensor:
         """Attention of projected heads, and the output projection: `[B, N, d]`.
 
