@@ -21,8 +21,8 @@ def require_cuda(device: torch.device, what: str) -> None:
 
 def worst(one: torch.Tensor, two: torch.Tensor) -> float:
     """Largest difference, over the largest number of `two`."""
-    scale = float(two.double().abs().max()) or 1.0
-    return float((one.double() - two.double()).abs().max()) / scale
+    one, two = one.detach().double(), two.detach().double()
+    return float((one - two).abs().max()) / (float(two.abs().max()) or 1.0)
 
 
 def require(figure: float, bound: float, what: str) -> float:

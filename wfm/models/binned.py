@@ -20,13 +20,12 @@ EDGES = (0.25, 1.0, 4.0)
 
 def by_level(name: str, each: Tensor, level: Tensor) -> dict[str, Mean]:
     """Of a number `each` `[B]` of samples, or `[B, T]` of their frames: its mean by noise level, `level` of the same shape or
-    `[B]`."""
+    `[B]`. What has NaN for a level counts nowhere."""
     each = each.detach().double()
     if level.ndim < each.ndim:
         level = level[:, None].expand_as(each)
     # edges as plain numbers: a tensor of them would be a copy to the device, which waits
-    above = [level >= edge for edge in EDGES]
-    inside = [~above[0], *(low & ~high for low, high in pairwise(above)), above[-1]]
+    inside = [level < EDGES[0], *((low <= level) & (level < high) for low, high in pairwise(EDGES)), level >= EDGES[-1]]
     return {
         # where, not times: a product would let NaN into every bin
         label: Mean(torch.where(chosen, each, 0.0).sum(), chosen.double().sum())

@@ -22,6 +22,9 @@ from torch import Tensor
 
 from wfm.data.psnr import psnr_value
 
+APART = "loss_"
+"""What numbers are called that are a loss of some samples alone: those of a kind, of a noise level (`wfm.models.binned`)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Mean:
@@ -58,10 +61,11 @@ class Summed:
         raise NotImplementedError
 
     def loss(self, model: Any, batch: Any, step: int) -> tuple[Tensor, dict[str, float]]:
-        """The loss of a batch that is all there is, and numbers worth a curve."""
+        """The loss of a batch that is all there is, and numbers worth a curve, but for those that tell the loss apart."""
         counts = self.counts(model, batch, step)
         sums, values = self.sums(model, batch, step)
-        return quotient(sums, counts), {name: value.number() for name, value in values.items() if float(value.count)}
+        told = {name: value for name, value in values.items() if not name.startswith(APART)}
+        return quotient(sums, counts), {name: value.number() for name, value in told.items() if float(value.count)}
 
 
 def quotient(sums: Mapping[str, Tensor], counts: Mapping[str, float]) -> Tensor:
@@ -76,3 +80,14 @@ def quotient(sums: Mapping[str, Tensor], counts: Mapping[str, float]) -> Tensor:
     for part in parts[1:]:
         loss = loss + part
     return loss
+
+
+def joined(values: dict[str, Mean], more: Mapping[str, Mean]) -> dict[str, Mean]:
+    """What two parts of a step measured, added up."""
+    for name, value in more.items():
+        before = values.get(name)
+        total, count = (
+            (value.total, value.count) if before is None else (before.total + value.total, before.count + value.count)
+        )
+        values[name] = Mean(total, count, value.peak)
+    return values

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from wfm.models.loss import Mean
+from wfm.models.loss import Mean, joined
 from wfm.parallel.ranks import Ranks
 from wfm.training.config import TrainingConfig
 from wfm.training.device import computing
@@ -151,17 +151,6 @@ def samples_of(batch: Any) -> float:
 def added_up(counts: list[dict[str, float]]) -> dict[str, float]:
     """Counts of several micro-batches together, term by term."""
     return {name: sum(one[name] for one in counts) for name in counts[0]}
-
-
-def joined(values: dict[str, Mean], more: Mapping[str, Mean]) -> dict[str, Mean]:
-    """What two micro-batches measured, added up."""
-    for name, value in more.items():
-        before = values.get(name)
-        total, count = (
-            (value.total, value.count) if before is None else (before.total + value.total, before.count + value.count)
-        )
-        values[name] = Mean(total, count, value.peak)
-    return values
 
 
 @contextmanager

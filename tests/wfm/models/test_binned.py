@@ -48,6 +48,11 @@ def test_a_sample_that_is_no_number_spoils_its_own_level_alone():
     assert found["loss_noise_1_to_4"].number() == 1.0
 
 
+def test_what_has_no_level_counts_nowhere():
+    found = by_level("loss", torch.tensor([[1.0, 2.0]]), torch.tensor([[math.nan, 2.0]]))
+    assert sum(float(one.count) for one in found.values()) == 1
+
+
 def test_by_kind():
     assert by_kind("loss", torch.tensor([1.0, 2.0]), 1)["loss_image"].number() == 1.5
     assert by_kind("loss", torch.tensor([1.0, 2.0]), 5)["loss_video"].number() == 1.5

@@ -20,12 +20,13 @@ from torch import Tensor
 
 from wfm.data.loader.grouped import GroupedBatch, batches_of
 from wfm.errors import ConfigError
+from wfm.models.binned import by_kind, by_level
 from wfm.models.diffusion import edm, flow
 from wfm.models.diffusion.conditioning import Conditions, given_mask
 from wfm.models.diffusion.config import EDMConfig, FlowConfig
 from wfm.models.diffusion.denoiser import Denoiser, Prepared, spread
 from wfm.models.diffusion.pack import PackLimits
-from wfm.models.loss import Mean, Summed
+from wfm.models.loss import Mean, Summed, joined
 from wfm.models.presence import kept, present_of, tensors_of
 from wfm.models.seeding import seeded_generator
 
@@ -51,6 +52,15 @@ class _Begun(NamedTuple):
     ready: Prepared
 
 
+class _Errors(NamedTuple):
+    """Of samples of one shape."""
+
+    sums: dict[str, Tensor]
+    "Of the loss, and of what is measured, over samples."
+    apart: dict[str, Mean]
+    "The loss by noise level (without u: it is the error that levels are compared by), and by kind of sample."
+
+
 class DenoisingObjective(Summed):
     """Loss of a `Denoiser`, over samples of one shape or packs of any. Batch: latents `[B, C, T, H, W]` in the tokenizer's
     units, seeds int64 `[B]`, the tensors of the model's conditions that there are, and `has_<tensor>` bool `[B]` of those that
@@ -74,16 +84,19 @@ class DenoisingObjective(Summed):
         found = model.denoise_pack(noisy, [one.sigma for one in groups], [one.ready for one in groups], self.limits)
         parts = [self._errors(model, one, denoised) for one, denoised in zip(groups, found, strict=True)]
         count = sum(len(one.clean) for one in groups)
-        sums = {name: _total([part[name] for part in parts]) for name in parts[0]}
-        return {TERM: sums.pop(TERM)}, {name: Mean(total.detach(), count) for name, total in sums.items()}
+        sums = {name: _total([part.sums[name] for part in parts]) for name in parts[0].sums}
+        values = {name: Mean(total.detach(), count) for name, total in sums.items() if name != TERM}
+        for part in parts:
+            values = joined(values, part.apart)
+        return {TERM: sums[TERM]}, values
 
     def _begun(self, model: Denoiser, batch: Mapping[str, Tensor]) -> "_Begun":
         clean = self.clean(model, batch)
         draw = {name: value.to(clean.device) for name, value in self.draw(model, batch["seeds"], clean.shape).items()}
         return _Begun(clean, draw["sigma"].to(clean), draw, self.prepared(model, batch, clean, draw))
 
-    def _errors(self, model: Denoiser, begun: "_Begun", denoised: Tensor) -> dict[str, Tensor]:
-        """Of samples of one shape, by name: their sum of the loss and of what is measured."""
+    def _errors(self, model: Denoiser, begun: "_Begun", denoised: Tensor) -> "_Errors":
+        """Of samples of one shape: the loss and what is measured."""
         clean, sigma, draw, ready = begun
         wanted = ~given_mask(draw["given"], clean.shape[2])[:, 0, :, 0, 0]  # [B, T]
         count = wanted.sum(1)  # [B], at least 1
@@ -92,12 +105,17 @@ class DenoisingObjective(Summed):
         weight = model.scaling(spread(sigma), ready.deviation).out.square().reciprocal()
         each = (error * (weight * self.emphasis(model, ready, clean))).mean(dim=(1, 3, 4))  # [B, T]
         values = {"mse": ((plain * wanted).sum(1) / count).sum()}
+        level = sigma if sigma.ndim == 1 else torch.where(wanted, sigma, math.nan)
+        told = ((each.detach() * wanted).sum(1) / count) if sigma.ndim == 1 else each.detach()
+        apart = by_level("loss", self.config.loss_scale * told, level / model.config.sigma_data)
         u = model.uncertainty(sigma)
         if u is not None:
             values["weighted"] = ((each.detach() * wanted).sum(1) / count).sum()
             u = u if u.ndim == 2 else u[:, None]
             each = each * torch.exp(-u) + u
-        return {TERM: self.config.loss_scale * ((each * wanted).sum(1) / count).sum(), **values}
+        of_samples = self.config.loss_scale * ((each * wanted).sum(1) / count)
+        apart |= by_kind("loss", of_samples, clean.shape[2])
+        return _Errors({TERM: of_samples.sum(), **values}, apart)
 
     def clean(self, model: Denoiser, batch: Mapping[str, Tensor]) -> Tensor:
         """What is to be found, `[B, C, T, H, W]` in normalised units."""

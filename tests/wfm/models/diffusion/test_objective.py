@@ -319,3 +319,29 @@ def test_a_batch_of_none_is_refused(denoiser):
     # Before: IndexError, "list index out of range".
     with pytest.raises(ConfigError, match="no samples"):
         DenoisingObjective(EDMConfig()).loss(denoiser(), batch(()), 0)
+
+
+@pytest.mark.parametrize("per_frame", [False, True])
+@pytest.mark.parametrize("name", BOTH)
+def test_the_loss_is_told_apart_by_noise_level_and_kind(denoiser, name, per_frame):
+    """Of a batch of videos, then of one of images: parts add up to the whole, each sample stands at its own level."""
+    objective = DenoisingObjective(BOTH[name](condition_latents=(0,), per_frame=per_frame, loss_scale=2.0))
+    model = denoiser(objective=name)
+    one = {key: x for key, x in batch(tuple(range(40))).items() if key != "actions"}
+    for kind, frames in (("video", 3), ("image", 1)):
+        seen = {**one, "latents": one["latents"][:, :, :frames]}
+        sums, values = objective.sums(model, seen, 0)
+        whole = float(next(iter(sums.values())).detach())
+        levels = [value for label, value in values.items() if label.startswith("loss_noise")]
+        each = frames if per_frame else 1  # of a frame a level, each part is of frames
+        assert sum(float(value.total) for value in levels) == pytest.approx(whole * each, rel=1e-5)
+        assert sum(float(value.count) for value in levels) == 40 * each
+        assert sum(float(value.count) > 0 for value in levels) >= 2
+        assert float(values[f"loss_{kind}"].total) == pytest.approx(whole, rel=1e-6)
+        assert values[f"loss_{kind}"].count == 40
+        assert not [
+            label for label in objective.loss(model, seen, 0)[1] if label.startswith("loss_")
+        ]  # of curves alone
+    drawn = objective.draw(model, seen["seeds"], torch.Size((3, 1, 4, 4)))["sigma"] / model.config.sigma_data
+    assert float(values["loss_noise_below_0.25"].count) == int((drawn < 0.25).sum())
+    assert float(values["loss_noise_above_4"].count) == int((drawn >= 4).sum())
