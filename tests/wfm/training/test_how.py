@@ -1,8 +1,8 @@
 """What fields of the `how` half may change of a step, and no more: the order in which numbers are added.
 
-Measured in fp32 on 6 samples, relative to the norm of the whole gradient (AVX2): threads and activation checkpointing 0 at these
-sizes, accumulation 1.9e-7, compiled blocks 1.0e-7 (elsewhere up to 4e-7). Weights part from there on, as they do from machine
-to machine: docs/training.md says so. bf16, which is no `how` field, is beyond the bound by far.
+Measured in fp32 on 6 samples, relative to the norm of the whole gradient (AVX2): threads and activation checkpointing 0 at
+these sizes, accumulation 1.9e-7, compiled blocks 1.0e-7 (elsewhere up to 4e-7). Weights part from there on, as they do from
+machine to machine: docs/training.md says so. bf16, which is no `how` field, is beyond the bound by far.
 """
 
 import copy
