@@ -127,7 +127,7 @@ TABLE: tuple[StageRow, ...] = (
     _row("write_report", {"dataset": "dataset", "videos": "videos?", "clips": "clips?", "selection": "selection?",
                           "tokenizer_*": "tokenizer", "model_*": "world_model", "generated_*": "generated",
                           "evaluated_*": "report", "published_*": "model"},
-         "page", "control", memory_gib=3, deterministic=False, version=4),  # shows timings and costs
+         "page", "control", memory_gib=3, deterministic=False, version=5),  # shows timings and costs
 )
 # fmt: on
 

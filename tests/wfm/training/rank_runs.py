@@ -260,18 +260,35 @@ class Planted(Watched):
         super().__init__(objective, ranks)
         self.at, self.rank, self.calls = at, rank, 0
 
-    def loss(self, model: Any, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
-        loss, values = super().loss(model, batch, step)
+    def factor(self) -> float:
+        """Of this call."""
         factor = self.at.get(self.calls, 1.0) if self.ranks.rank == self.rank else 1.0
         self.calls += 1
-        return loss * factor, values
+        return factor
+
+    def loss(self, model: Any, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
+        loss, values = super().loss(model, batch, step)
+        return loss * self.factor(), values
 
     def is_image_step(self, step: int) -> bool:
         return bool(getattr(self.objective, "is_image_step", lambda step: False)(step))
 
 
+class PlantedSums(Planted, WatchedSums):
+    """The same of one that says its sums and counts."""
+
+    def sums(self, model: Any, batch: Any, step: int) -> tuple[dict[str, Tensor], dict[str, Mean]]:
+        sums, values = super().sums(model, batch, step)
+        factor = self.factor()
+        return {name: total * factor for name, total in sums.items()}, values
+
+
 def planted(ranks: Ranks, at: Mapping[int, float] = PLANTED, rank: int = 1) -> Callable[[Objective], Objective]:
-    return lambda objective: Planted(objective, ranks, at, rank)
+    def change(objective: Objective) -> Objective:
+        kind = PlantedSums if isinstance(objective, SummedObjective) else Planted
+        return kind(objective, ranks, at, rank)
+
+    return change
 
 
 @dataclass
