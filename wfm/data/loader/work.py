@@ -168,15 +168,17 @@ class Maker:
         row, more = -1, 0
         try:
             many = self._many(samples, run)
-            for nth, (place, row) in enumerate(zip(run.places, run.rows, strict=True)):
+            found, whole = work.found, run.whole
+            each: Sequence[Sample | None] = many or [None] * len(run.rows)
+            for place, row, shape, read in zip(run.places, run.rows, run.shapes, each, strict=True):
                 try:
-                    sample = samples.read(row) if many is None else many[nth]
-                    _check(sample, run.shapes[nth])
-                    work.found[place] = sample if run.whole else self._part(work, place, sample)
+                    sample = samples.read(row) if read is None else read
+                    _check(sample, shape)
+                    found[place] = sample if whole else self._part(work, place, sample)
                 except DataError as error:
                     more += self._stand_in(work, place, error)
         except BaseException as error:  # raised again by whoever takes the batch
-            which = ", ".join(str(self._ids[run.source][each]) for each in (run.rows[:4] if row < 0 else [row]))
+            which = ", ".join(str(self._ids[run.source][one]) for one in (run.rows[:4] if row < 0 else [row]))
             work.error, work.where = error, f"sample {which} of {run.source!r}"
         return more
 
@@ -236,22 +238,25 @@ class Maker:
             work.error, work.where = error, "its batch"
 
     def _batch(self, work: Work) -> Batch | PackedBatch:
-        sources, rows, starts, lengths, epochs, seeds = torch.from_numpy(work.table)
         names = self._order.sources[work.lane]
         if not self._order.bucketed:
+            sources, _, starts, lengths, epochs, seeds = torch.from_numpy(work.table)
             bounds = torch.from_numpy(np.append(0, work.ends))
             named = tuple(names[source] for source in sources.tolist())
             return PackedBatch(tuple(work.found), bounds, lengths, starts, seeds, epochs, named)
+        seeds = torch.from_numpy(work.table[5])
         if work.one_go:
             batch: Batch = self._sources[work.one_go].rows(work.table[1])  # type: ignore[attr-defined]  # as `in_memory` says
             return {**batch, "seeds": seeds}
-        return stack(work.found, seeds, lambda place: str(self._ids[names[sources[place]]][int(rows[place])]))
+        return stack(
+            work.found, seeds, lambda place: str(self._ids[names[work.table[0, place]]][int(work.table[1, place])])
+        )
 
 
 def _check(sample: Sample, shape: list[int]) -> None:
     """Raises DataError for latents of another shape than the order counted on."""
     for what in ("latents", "tokens"):
-        if what in sample and list(sample[what].shape[-3:]) != shape:
+        if what in sample and [*sample[what].shape[-3:]] != shape:
             raise DataError(f"{what} are {tuple(sample[what].shape)}, and the table of lengths says {tuple(shape)}")
 
 
