@@ -26,7 +26,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from tests.benchmarks.loader_data import SIZE, write_shards
+from tests.benchmarks.loader_data import SIZE, read_places, write_shards
 from tests.benchmarks.loader_sides import BATCH, as_tensor
 from tests.benchmarks.paired import print_line
 from wfm.data.loader import Loader, LoaderConfig
@@ -80,10 +80,9 @@ class Table:
 
 def write_table(folder: Path, count: int) -> None:
     """The first `REAL` rows again and again."""
-    with np.load(folder / "places.npz") as found:
-        for name in PLACES:
-            values = found[name]
-            np.save(folder / f"{name}-{count}.npy", values[np.arange(count) % REAL])
+    found = read_places(folder)
+    for name in PLACES:
+        np.save(folder / f"{name}-{count}.npy", found[name][np.arange(count) % REAL])
     np.save(folder / f"shapes-{count}.npy", np.ones((count, 3), np.int64))
 
 

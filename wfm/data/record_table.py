@@ -17,13 +17,14 @@ import pyarrow.compute as pc
 
 from wfm.artifacts import tables
 from wfm.artifacts.address import below
-from wfm.data.records import LENGTHS
+from wfm.data.order.sources import sample_keys
+from wfm.data.records import LENGTHS, ORDER_KEY
 from wfm.errors import DataError
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
-_FIXED = (pa.int32(), pa.uint32(), pa.int64(), pa.float64(), pa.binary(32))
+_FIXED = (pa.int32(), pa.uint32(), pa.int64(), pa.uint64(), pa.float64(), pa.binary(32))
 _NUMBERS = [field for field in LENGTHS if field.type in _FIXED]
 
 
@@ -137,6 +138,9 @@ def _values(chunk: pa.Array) -> np.ndarray:
 
 
 def _checked(table: pa.Table, place: RecordPlace) -> pa.Table:
+    if ORDER_KEY not in table.column_names and "sample_id" in table.column_names:  # schema 3
+        ids = [str(each) for each in table.column("sample_id").to_pylist()]
+        table = table.append_column(ORDER_KEY, pa.array(sample_keys(ids)))
     missing = [name for name in LENGTHS.names if name not in table.column_names]
     if missing:
         raise DataError(

@@ -69,7 +69,8 @@ def fit_world_model(
     model, objective, card = build(config, tokenizer.config, data)
     fitting.require_shapes(model, config, shapes_of(data.train.values()))
     go_on(model, card, config)
-    with closing(data), Loader(drawn, order, config.training.loader) as loader:
+    # closed first when all is done: what still waits for a bucket then ends, and the loader's threads with it
+    with closing(data), Loader(drawn, order, config.training.loader) as loader, closing(data):
         result = train(
             model,
             objective,

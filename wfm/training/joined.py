@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wfm.conditions.condition import Condition, View
 from wfm.data.captions import CaptionTable
+from wfm.data.order.sources import keys_of
 from wfm.data.passes import close_all, counters_of, read_many
 from wfm.data.samples import Samples
 from wfm.data.signals import SignalTable
@@ -84,6 +85,11 @@ class JoinedSamples:
     def ids(self) -> Sequence[str]:
         """Of the samples."""
         return self._samples.ids
+
+    @property
+    def order_keys(self) -> np.ndarray:
+        """uint64 [N]: see `Samples`."""
+        return keys_of(self._samples)
 
     def __len__(self) -> int:
         return len(self._samples.ids)

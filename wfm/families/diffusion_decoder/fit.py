@@ -73,7 +73,15 @@ def fit_decoder(
     seed_everything(config.training.seed)
     model = build_decoder(config, continuous, samples, levels)
     objective = DecoderObjective(config.objective)
-    with closing(continuous), closing(discrete), Loader(sources, order, config.training.loader) as loader:
+    with (
+        closing(continuous),
+        closing(discrete),
+        Loader(sources, order, config.training.loader) as loader,
+        closing(
+            continuous
+        ),  # these first when all is done, so that the loader's threads end where they wait for a bucket
+        closing(discrete),
+    ):
         result = train(
             model,
             objective,
