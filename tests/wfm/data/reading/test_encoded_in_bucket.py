@@ -1,5 +1,8 @@
 """Encoded records of an artifact in a bucket: read by their ranges with the store's own credentials."""
 
+import time
+from contextlib import closing
+
 import numpy as np
 import pytest
 
@@ -7,8 +10,10 @@ from tests.wfm.data.reading.ill_server import Illness
 from tests.wfm.data.record_rows import SHAPES, TRAIN, committed, latents
 from wfm.artifacts import Store
 from wfm.data.encoded_samples import require_samples
+from wfm.data.loader import Loader, LoaderConfig
+from wfm.data.order import one_shape
 from wfm.data.reading import ReadingConfig
-from wfm.errors import DataError
+from wfm.errors import Cancelled, DataError
 
 
 @pytest.fixture
@@ -43,3 +48,21 @@ def test_trouble_on_the_way_is_borne_and_damage_is_named(ill, artifact):
     found = require_samples(artifact, "val", ReadingConfig(retry_seconds=20.0))
     assert np.array_equal(found.read(0)["latents"], latents(3, SHAPES[3]))
     found.close()
+
+
+def test_threads_of_a_loader_end_at_once_where_its_samples_are_closed_before(ill, artifact):
+    """As a training closes them: `Loader.close` alone waits for reads that nobody cuts for a minute (the twin)."""
+    for closed_first in (True, False):
+        found = require_samples(artifact, "train", ReadingConfig(stall_seconds=60.0))
+        order = one_shape(found.ids, 2, seed=0)
+        ill.illness = Illness(dead=range(1000))
+        with closing(found), Loader({"samples": found}, order, LoaderConfig(workers=2)) as loader:
+            with pytest.raises(Cancelled):
+                loader.next(stopping=lambda: ill.number > 0)
+            if closed_first:
+                found.close()
+            began = time.monotonic()
+            loader.close(1.5)
+            took = time.monotonic() - began
+        assert (took < 1.5) == closed_first
+        assert bool(loader._threads) != closed_first
