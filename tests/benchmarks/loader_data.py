@@ -79,7 +79,7 @@ def save_places(folder: Path, **columns: np.ndarray) -> None:
 
 def read_places(folder: Path) -> dict[str, np.ndarray]:
     """Mapped: what nobody looks at is not read."""
-    return {path.stem: np.load(path, mmap_mode="r") for path in sorted((folder / PLACES).glob("*.npy"))}
+    return {path.stem: np.asarray(np.load(path, mmap_mode="r")) for path in sorted((folder / PLACES).glob("*.npy"))}
 
 
 def clip(seed: int) -> bytes:
