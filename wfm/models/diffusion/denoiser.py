@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
+from wfm.models.at_hand import at_hand
 from wfm.models.diffusion import edm, flow
 from wfm.models.diffusion.conditioning import Conditions, given_mask, last_given
 from wfm.models.diffusion.config import DenoiserConfig
@@ -232,7 +233,7 @@ class Denoiser(nn.Module):
                 "are read"
             )
         given = torch.as_tensor(past.shape[2] if said is None else said, device=like.device).expand(len(like))
-        if int(given.max()) > past.shape[2] or int(given.min()) < 0:
+        if at_hand(given) and (int(given.max()) > past.shape[2] or int(given.min()) < 0):
             raise ConfigError(f"given is {given.tolist()} of {past.shape[2]} latent frames: use 0 to {past.shape[2]}")
         if "past" in conditions.present:
             given = given * conditions.present["past"].to(given)
@@ -260,7 +261,7 @@ class Denoiser(nn.Module):
             return found
         mean, deviation = self.prior_extrapolated(extrapolated, given)
         has = conditions.present.get("extrapolation")
-        if has is not None and not bool(has.all()):
+        if has is not None and not (at_hand(has) and bool(has.all())):
             rows = has.to(mean.device)[:, None, None, None, None]
             plain, missed = self.prior(shown, given)
             mean, deviation = torch.where(rows, mean, plain), torch.where(rows, deviation, missed)
