@@ -143,7 +143,7 @@ class Denoiser(nn.Module):
         """
         ready = conditions if isinstance(conditions, Prepared) else self.prepare(conditions, noisy)
         levels = self.levels(sigma, noisy)  # [1], [B] or [B, T]
-        if levels.device.type == "cpu" and self.config.objective == "edm" and not bool((levels > 0).all()):
+        if at_hand(levels) and self.config.objective == "edm" and not bool((levels > 0).all()):
             raise ConfigError(
                 f"sigma is {levels.flatten().tolist()}: the network reads its logarithm, so give levels above 0"
             )
@@ -216,11 +216,12 @@ class Denoiser(nn.Module):
         noise, frames = conditions.augment_noise, like.shape[2]
         if noise is not None and noise.shape != like.shape:
             raise ConfigError(f"augment_noise has shape {list(noise.shape)}, wanted {list(like.shape)}")
-        if noise is None and bool((torch.as_tensor(conditions.augment_sigma) != 0).any()):
+        augment = torch.as_tensor(conditions.augment_sigma)
+        if noise is None and at_hand(augment) and bool((augment != 0).any()):
             raise ConfigError("augment_sigma is not 0: give the unit noise, `augment_noise`, as well")
         past, said = conditions.tensors.get("past"), conditions.tensors.get("given")
         if past is None:
-            if said is not None and bool((said != 0).any()):
+            if said is not None and at_hand(said) and bool((said != 0).any()):
                 raise ConfigError(f"given is {said.tolist()} and there is no `past`: give its latents")
             return None, torch.zeros(len(like), dtype=torch.int64, device=like.device)
         if (
