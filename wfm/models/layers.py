@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from wfm.errors import ConfigError
 from wfm.models.rotary import Rope, apply_rope
 from wfm.parallel.attention import Mask, attention
+from wfm.parallel.block_causal import block_causal
 
 
 class Linear(nn.Linear):
@@ -62,6 +63,18 @@ class DotProductAttention(nn.Module):
         """q `[Q, H, D]`, k and v `[K, H_kv, D]` with the lengths of their segments -> `[Q, H, D]`: see
         `wfm.parallel.attention`."""
         return attention(q, k, v, q_segments, kv_segments, mask=mask, kernel=self.kernel)
+
+    def by_blocks(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        q_segments: Sequence[int],
+        kv_segments: Sequence[int],
+        blocks: Sequence[int],
+    ) -> Tensor:
+        """Causal by blocks, of which each segment has its own: see `wfm.parallel.block_causal`."""
+        return block_causal(q, k, v, q_segments, kv_segments, blocks, kernel=self.kernel)
 
     def visible(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
         """A dense batch against keys of which some are not there yet: q `[B, N, H, D]`, k and v `[B, M, H_kv, D]`, seen bool
@@ -150,6 +163,21 @@ class Attention(nn.Module):
             q_segments or (q.shape[1],) * q.shape[0],
             kv_segments or (k.shape[1],) * k.shape[0],
             mask=mask,
+        )
+        return self.to_out[0](out.reshape(*q.shape[:-2], q.shape[-2] * q.shape[-1]))
+
+    def attend_blocks(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        q_segments: Sequence[int],
+        kv_segments: Sequence[int],
+        blocks: Sequence[int],
+    ) -> Tensor:
+        """`attend` of packs, causal by blocks of so many positions in each segment: `[B, N, d]`."""
+        out = self.core.by_blocks(  # type: ignore[operator]
+            q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3), q_segments, kv_segments, blocks
         )
         return self.to_out[0](out.reshape(*q.shape[:-2], q.shape[-2] * q.shape[-1]))
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from wfm.models.autoregressive.cache import KeyValueCache
@@ -91,24 +90,17 @@ class Block(nn.Module):
         return norm, cross
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, segments: Sequence[Segment]) -> Tensor:
-        if len(segments) == 1:
-            return self._attend_one(q, k, v, segments[0].stride)
-        lengths = [segment.positions for segment in segments]
-        if all(segment.stride == 1 for segment in segments):
-            return self.attention.attend(q, k, v, "causal", q_segments=lengths, kv_segments=lengths)
-        parts = zip(q.split(lengths, 1), k.split(lengths, 1), v.split(lengths, 1), segments, strict=True)
-        return torch.cat([self._attend_one(a, b, c, one.stride) for a, b, c, one in parts], dim=1)
-
-    def _attend_one(self, q: Tensor, k: Tensor, v: Tensor, stride: int) -> Tensor:
-        if stride == 1 or not q.shape[1]:  # a video of a single block has nothing to predict
+        lengths, strides = ([getattr(one, name) for one in segments] for name in ("positions", "stride"))
+        if len(segments) > 1:
+            if set(strides) == {1}:
+                return self.attention.attend(q, k, v, "causal", q_segments=lengths, kv_segments=lengths)
+            return self.attention.attend_blocks(q, k, v, lengths, lengths, strides)
+        if strides[0] == 1 or not q.shape[1]:  # a video of a single block has nothing to predict
             return self.attention.attend(q, k, v, "causal")
-        # One dense call for each block against the keys up to its end: no masked work, and the same calls with or
-        # without a cache.
-        before, out = k.shape[1] - q.shape[1], []
-        for start in range(0, q.shape[1], stride):
-            end = before + start + stride
-            out.append(self.attention.attend(q[:, start : start + stride], k[:, :end], v[:, :end]))
-        return torch.cat(out, dim=1)
+        if strides[0] == q.shape[1]:  # a step of decoding: the newest block sees everything
+            return self.attention.attend(q, k, v)
+        many = [q.shape[1]] * q.shape[0], [k.shape[1]] * k.shape[0], strides * q.shape[0]
+        return self.attention.attend_blocks(q, k, v, *many)
 
 
 def context_names(name: str) -> tuple[str, str]:
