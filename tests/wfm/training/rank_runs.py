@@ -25,12 +25,13 @@ from wfm.models.diffusion.objective import DenoisingObjective
 from wfm.models.diffusion_decoder.config import DecoderConfig
 from wfm.models.diffusion_decoder.network import DiffusionDecoder
 from wfm.models.diffusion_decoder.objective import DecoderObjective
+from wfm.models.loss import Mean, Summed
 from wfm.models.tokenizer import Tokenizer, TokenizerObjective
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.training.config import TrainingConfig
 from wfm.training.joint import JointObjective
 from wfm.training.loop import TrainingResult, train
-from wfm.training.objective import Objective, Rival
+from wfm.training.objective import Objective, Rival, SummedObjective
 
 SAMPLES, BATCH = 11, 6
 NETWORK = {
@@ -58,7 +59,7 @@ class Run:
     """What a run needs beside its ranks."""
 
     model: nn.Module
-    objective: Objective
+    objective: Any
     arrays: dict[str, Tensor]
     captions: CaptionTable | None = None
     rival: Rival | None = None
@@ -174,6 +175,25 @@ def counted(ranks: Ranks, *, broken: bool = False) -> Run:
     return Run(model, Counted(ranks, broken=broken), arrays)
 
 
+class Terms(Summed):
+    """A loss of two terms with counts of their own: over what counts of each sample (`counted`), and over samples."""
+
+    def counts(self, model: nn.Module, batch: Mapping[str, Tensor], step: int) -> dict[str, float]:
+        return {"counted": float(batch["counts"].sum()), "samples": float(len(batch["counts"]))}
+
+    def sums(
+        self, model: nn.Module, batch: Mapping[str, Tensor], step: int
+    ) -> tuple[dict[str, Tensor], dict[str, Mean]]:
+        error = (model(batch["x"])[:, 0] - batch["x"].sum(-1)).square()  # [B]
+        sums = {"counted": (error * batch["counts"]).sum(), "samples": 0.3 * error.sqrt().sum()}
+        return sums, {"error": Mean(error.detach().sum(), len(error)), "of_none": Mean(error.detach().sum() * 0, 0)}
+
+
+def terms(ranks: Ranks) -> Run:
+    run = counted(ranks)
+    return Run(run.model, Terms(), run.arrays)
+
+
 class Sparse(nn.Module):
     """A layer that only samples of its sign pass through: a rank may have no gradient for one, and none of them for `never`."""
 
@@ -199,7 +219,7 @@ def sparse(ranks: Ranks) -> Run:
 
 RUNS: dict[str, Callable[[Ranks], Run]] = {
     "diffusion": diffusion, "frozen": frozen, "autoregressive": autoregressive, "decoder": decoder, "tokenizer": tokenizer,
-    "adversarial": adversarial, "counted": counted, "sparse": sparse,
+    "adversarial": adversarial, "counted": counted, "sparse": sparse, "terms": terms,
 }  # fmt: skip
 
 
@@ -213,6 +233,17 @@ class Watched:
     def loss(self, model: Any, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
         self.seen.append(batch["seeds"].tolist() if self.ranks.share else [])
         return self.objective.loss(model, batch, step)
+
+
+class WatchedSums(Watched):
+    """The same of one that says its sums and counts."""
+
+    def counts(self, model: Any, batch: Any, step: int) -> dict[str, float]:
+        return self.objective.counts(model, batch, step)  # type: ignore[attr-defined]
+
+    def sums(self, model: Any, batch: Any, step: int) -> tuple[dict[str, Tensor], dict[str, Mean]]:
+        self.seen.append(batch["seeds"].tolist() if self.ranks.share else [])
+        return self.objective.sums(model, batch, step)  # type: ignore[attr-defined]
 
 
 @dataclass
@@ -237,7 +268,7 @@ def run(
     ranks: Ranks = ALONE,
     *,
     made: Run | None = None,
-    change: Callable[[Objective], Objective] = lambda objective: objective,
+    change: Callable[[Any], Any] | None = None,
     stopping: Callable[[], bool] = lambda: False,
     validate: Callable[[Any], dict[str, float]] | None = None,
     **training: Any,
@@ -256,7 +287,8 @@ def run(
         "ema_share": 0.1,
     }
     config = TrainingConfig.parse({**values, **made.training, **training})
-    watched = Watched(change(made.objective), ranks)
+    objective = made.objective if change is None else change(made.objective)
+    watched = (WatchedSums if isinstance(objective, SummedObjective) else Watched)(objective, ranks)
     result = train(
         made.model, watched, Loader(data, one_shape(data.sample_ids, config.batch_size, 3), transform=in_fp64),
         config, scratch=scratch, stopping=stopping, validate=validate, rival=made.rival, ranks=ranks,
