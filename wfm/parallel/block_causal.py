@@ -245,7 +245,7 @@ def _check(
             f"{q.shape[0]} and {k.shape[0]}"
         )
     for queries, keys, block in zip(q_segments, kv_segments, blocks, strict=True):
-        if block < 1 or queries % block or queries > keys:
+        if (queries and block < 1) or queries % max(block, 1) or queries > keys:
             raise ConfigError(
                 f"attention by blocks: {queries} queries in blocks of {block} against {keys} keys; a segment's queries are "
                 "whole blocks, and no more than its keys"
