@@ -3,8 +3,9 @@ rounding. By name: `RUNS[name]()` is a model, its objective, a rival or None, ar
 config. Batches of 6: alike for 2 ranks, unequal for 4, and two of 8 have nothing."""
 
 import hashlib
+import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,33 @@ class WatchedSums(Watched):
         return self.objective.sums(model, batch, step)  # type: ignore[attr-defined]
 
 
+STRICT = {"most_left_out": 3, "least_steps": 4, "window": 6, "spike_ratio": 100.0}
+"""A guard. (The adversarial run's second player comes in with a jump of 14 times the median.)"""
+PLANTED = {9: 1e4, 13: math.nan}
+"""Batch of the order -> what its loss is multiplied by."""
+
+
+class Planted(Watched):
+    """An objective whose loss is spoilt on one rank, at some of its calls: one for each batch of the order."""
+
+    def __init__(self, objective: Objective, ranks: Ranks, at: Mapping[int, float], rank: int) -> None:
+        super().__init__(objective, ranks)
+        self.at, self.rank, self.calls = at, rank, 0
+
+    def loss(self, model: Any, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
+        loss, values = super().loss(model, batch, step)
+        factor = self.at.get(self.calls, 1.0) if self.ranks.rank == self.rank else 1.0
+        self.calls += 1
+        return loss * factor, values
+
+    def is_image_step(self, step: int) -> bool:
+        return bool(getattr(self.objective, "is_image_step", lambda step: False)(step))
+
+
+def planted(ranks: Ranks, at: Mapping[int, float] = PLANTED, rank: int = 1) -> Callable[[Objective], Objective]:
+    return lambda objective: Planted(objective, ranks, at, rank)
+
+
 @dataclass
 class Done:
     """What came out of a run."""
@@ -271,9 +299,10 @@ def run(
     change: Callable[[Any], Any] | None = None,
     stopping: Callable[[], bool] = lambda: False,
     validate: Callable[[Any], dict[str, float]] | None = None,
+    omitted: Collection[int] = (),
     **training: Any,
 ) -> Done:
-    """Train for 20 steps, or as `training` says."""
+    """Train for 20 steps, or as `training` says, on an order that leaves out the steps `omitted`."""
     with _ONE_GENERATOR:  # of all threads
         torch.manual_seed(0)
         made = made or RUNS[name](ranks)
@@ -290,10 +319,22 @@ def run(
     objective = made.objective if change is None else change(made.objective)
     watched = (WatchedSums if isinstance(objective, SummedObjective) else Watched)(objective, ranks)
     result = train(
-        made.model, watched, Loader(data, one_shape(data.sample_ids, config.batch_size, 3), transform=in_fp64),
+        made.model, watched, Without(omitted, data, one_shape(data.sample_ids, config.batch_size, 3), transform=in_fp64),
         config, scratch=scratch, stopping=stopping, validate=validate, rival=made.rival, ranks=ranks,
     )  # fmt: skip
     return Done(made.model, None if made.rival is None else made.rival.module, result, watched.seen)
+
+
+class Without(Loader):
+    """Leaves some steps of its order out."""
+
+    def __init__(self, omitted: Collection[int], *given: Any, **more: Any) -> None:
+        super().__init__(*given, **more)
+        self.omitted = set(omitted)
+
+    def next(self, *given: Any, **more: Any) -> Any:
+        batch = super().next(*given, **more)
+        return self.next(*given, **more) if self.handed()[0] in self.omitted else batch
 
 
 _ONE_GENERATOR = threading.Lock()
