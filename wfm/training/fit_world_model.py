@@ -186,7 +186,7 @@ def validation(
     held-out samples."""
     if not held:
         return None
-    watched = held_out(held.values(), config.validation_windows)
+    watched = held_out(held.values(), config.validation_windows, config.training)
     fitting: Fitting = FAMILIES.load(config.family).fitting()
 
     def figures(model: Any, batch: Batch) -> dict[str, float]:

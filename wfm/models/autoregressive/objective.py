@@ -17,6 +17,7 @@ from wfm.models.autoregressive.config import AutoregressiveObjectiveConfig
 from wfm.models.autoregressive.network import AutoregressiveTransformer
 from wfm.models.autoregressive.pack import Group, PackLimits, Scores, dense_scores, scores_of
 from wfm.models.autoregressive.vocabulary import Vocabulary
+from wfm.models.binned import by_kind
 from wfm.models.loss import Mean, Summed
 from wfm.models.presence import kept, present_of, tensors_of
 from wfm.models.seeding import seeded_generator
@@ -71,7 +72,7 @@ class AutoregressiveObjective(Summed):
         each, values = self._of(scores.logits, symbols, vocabulary)
         sums = {"token": each.sum()}
         if isinstance(batch, GroupedBatch):
-            values |= by_kind(each.detach(), [rows * model.slots for rows in scores.rows], batch)
+            values |= of_kinds(each, [rows * model.slots for rows in scores.rows], batch)
         for j in range(model.config.medusa_heads):
             of_head, more = self._of_drafts(scores, symbols, vocabulary, j)
             sums[f"draft{j}"] = self.config.medusa_weight * self.config.medusa_decay**j * of_head.sum()
@@ -103,10 +104,11 @@ class AutoregressiveObjective(Summed):
             entropy = entropy + self._cross_entropy(flat, target)
             z = z + flat.logsumexp(dim=-1).square()
             right = right + (flat.detach().argmax(dim=-1) == target)
-        each, count = (entropy + self.config.z_loss * z) / len(blocks), float(len(entropy))
-        measured = entropy.detach()
+        each, measured = (entropy + self.config.z_loss * z) / len(blocks), entropy.detach()
+        count: Tensor | float = float(len(entropy))
         if there is not None:
-            each, measured, right, count = each * there, measured * there, right * there, there.sum()
+            each, measured, right = each * there, measured * there, right * there
+            count = there.sum()
         found = {
             "cross_entropy_per_token": Mean(measured.sum(), count),
             "accuracy": Mean(right.sum() / len(blocks), count),
@@ -162,11 +164,11 @@ class AutoregressiveObjective(Summed):
         return vocabulary.ids(torch.where(hit, other, symbols))
 
 
-def by_kind(each: Tensor, rows: Sequence[int], batch: GroupedBatch) -> dict[str, Mean]:
+def of_kinds(each: Tensor, rows: Sequence[int], batch: GroupedBatch) -> dict[str, Mean]:
     """The mean loss of images and of videos, of `each` ``[M]``, so many `rows` of each group."""
     found: dict[str, Mean] = {}
     for part, group in zip(each.split(list(rows)), batch.batches, strict=True):
-        name = "loss_image" if group["tokens"].shape[1] == 1 else "loss_video"
-        before = found.get(name, Mean(0.0, 0.0))
-        found[name] = Mean(before.total + part.sum(), before.count + float(len(part)))
+        for name, mean in by_kind("loss", part, group["tokens"].shape[1]).items():
+            before = found.get(name, Mean(0.0, 0.0))
+            found[name] = Mean(before.total + mean.total, before.count + mean.count)
     return found
