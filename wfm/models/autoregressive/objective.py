@@ -57,6 +57,11 @@ class AutoregressiveObjective(Summed):
     ) -> tuple[dict[str, Tensor], dict[str, Mean]]:
         """The sums; and measured the cross-entropy per token [nats], the share of symbols predicted right, with Medusa heads
         `draft_accuracy`, that of the first; of packs the loss of their images and of their videos."""
+        if isinstance(batch, GroupedBatch) and self.limits is not None:
+            return _added_up([self._sums(model, pack) for pack in batch.split()])  # of one size each
+        return self._sums(model, batch)
+
+    def _sums(self, model: AutoregressiveTransformer, batch: AnyBatch) -> tuple[dict[str, Tensor], dict[str, Mean]]:
         groups = [self.group(model, one) for one in batches_of(batch)]
         vocabulary = model.vocabulary
         if isinstance(batch, GroupedBatch):
@@ -166,9 +171,24 @@ class AutoregressiveObjective(Summed):
 
 def of_kinds(each: Tensor, rows: Sequence[int], batch: GroupedBatch) -> dict[str, Mean]:
     """The mean loss of images and of videos, of `each` ``[M]``, so many `rows` of each group."""
+    parts = zip(each.split(list(rows)), batch.batches, strict=True)
+    return _joined([by_kind("loss", part, group["tokens"].shape[1]) for part, group in parts])
+
+
+def _added_up(
+    parts: Sequence[tuple[dict[str, Tensor], dict[str, Mean]]],
+) -> tuple[dict[str, Tensor], dict[str, Mean]]:
+    """Sums and what is measured, of several packs."""
+    first, *others = (sums for sums, _ in parts)
+    for more in others:
+        first = {name: total + more[name] for name, total in first.items()}
+    return first, _joined([values for _, values in parts])
+
+
+def _joined(parts: Sequence[Mapping[str, Mean]]) -> dict[str, Mean]:
     found: dict[str, Mean] = {}
-    for part, group in zip(each.split(list(rows)), batch.batches, strict=True):
-        for name, mean in by_kind("loss", part, group["tokens"].shape[1]).items():
+    for part in parts:
+        for name, mean in part.items():
             before = found.get(name, Mean(0.0, 0.0))
             found[name] = Mean(before.total + mean.total, before.count + mean.count)
     return found
