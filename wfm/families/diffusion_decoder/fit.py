@@ -172,9 +172,10 @@ def validation(
 ) -> Callable[[Any], dict[str, float]]:
     """A function of the model: its loss on held-out windows with fixed noise, and the PSNR [dB] of the one-step mean against
     the reconstruction of the true latents, both decoded."""
-    watched = held_out(held, config.validation_windows)
-    for batch in watched:
-        batch["truth"] = tokenizer.decode(batch["latents"]).clamp(-1, 1)
+    watched = held_out(held, config.validation_windows, config.training)
+    with torch.no_grad():  # what is kept all run would keep its graph
+        for batch in watched:
+            batch["truth"] = tokenizer.decode(batch["latents"]).clamp(-1, 1)
 
     def figures(model: DiffusionDecoder, batch: Batch) -> dict[str, float]:
         loss, values = objective.loss(model, batch, 0)
