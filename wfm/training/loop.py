@@ -76,7 +76,7 @@ class TrainingResult:
     waited_for_data: float = 0.0
     "Of `seconds`, those in which no batch was ready."
     skipped: dict[str, int] = field(default_factory=dict)
-    "Samples that could not be read in this attempt and that others took the place of, by reason."
+    "Samples of the run that could not be read and that others took the place of, each once, by reason."
 
     def told(self) -> dict[str, Any]:
         """What a stage says of it in its manifest."""
@@ -137,6 +137,7 @@ def train(
 
         def keep(step: int, *, last: bool = False) -> None:
             ranks.require_alike(*modules, label=f"{description}, step {step}")
+            _tell_replaced(data, ranks)
             if ranks.leads:
                 crash_point("before_checkpoint")
                 keeper.keep(step, data.state(), last=last)
@@ -241,6 +242,14 @@ def _waiting(waited: float, began: float) -> str:
     """What progress says of a training that waits for data."""
     share = waited / max(time.monotonic() - began, 1e-9)
     return f", {share:.0%} of the time waiting for data" if share > WORTH_TELLING else ""
+
+
+def _tell_replaced(data: Loader, ranks: Ranks) -> None:
+    """Make the samples that any rank replaced known to all: a checkpoint holds those of the run."""
+    pieces = data.replaced.news()
+    for place in range(max(ranks.gather(len(pieces), "samples replaced"))):
+        for piece in ranks.gather(pieces[place] if place < len(pieces) else [], "samples replaced"):
+            data.replaced.learn(piece)
 
 
 def _by_reason(skipped: Mapping[tuple[str, str], int]) -> dict[str, int]:

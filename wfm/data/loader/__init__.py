@@ -10,6 +10,7 @@ Read in this order:
     ahead    the threads that do so ahead of use, in bounded memory
     batches  samples of one shape stacked; packs of samples of their own shape
     device   batches on their way to a GPU, beside the work on it
+    replaced the samples that could not be read, each once; part of the state
     arrays   samples in memory
     config   `LoaderConfig`; torch-free
 

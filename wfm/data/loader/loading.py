@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from hashlib import sha256
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ import numpy as np
 from wfm.data.loader.ahead import Ahead, wait_for_end
 from wfm.data.loader.config import LoaderConfig
 from wfm.data.loader.device import Mover
+from wfm.data.loader.replaced import Replaced
 from wfm.data.loader.work import Maker, Skip, Transform, Work
 from wfm.data.order.lanes import AnyOrder, AnyStep
 from wfm.data.order.sources import Pieces, sample_keys
@@ -24,6 +26,8 @@ from wfm.log import get_logger
 CLOSE_SECONDS = 5.0
 """How long `close` waits for reads that are under way."""
 _LOOKED_AT = 64
+_REPLACED = "replaced"
+"""Of a state, what is not the order's."""
 _SHOWN, _NAMED = 8, 3
 """Replacements that are told of one by one, then every hundredth; and samples that the error names when there are too many."""
 
@@ -74,8 +78,9 @@ class Loader:
         "Of the global batch, the part that the last batch was."
         self.waited = 0.0
         "Seconds in `next` so far in which nothing was ready."
-        self.skipped: Counter[tuple[str, str]] = Counter()
-        "(source, reason) -> samples that were replaced, in what was handed out by this process."
+        self.replaced = Replaced()
+        "Samples that were replaced, in what was handed out; part of the state."
+        self._held = sum(len(samples.ids) for samples in self.sources.values())
         self._damaged: dict[str, int] = {}
         self._samples = self._bytes = 0
 
@@ -85,6 +90,11 @@ class Loader:
         another order is refused, and is no other run's that may be begun anew."""
         facts = [f"{name}\x1f{self.sources[name].identity}" for name in sorted(self.sources)]
         return sha256("\x1e".join(facts).encode()).hexdigest()
+
+    @property
+    def skipped(self) -> Counter[tuple[str, str]]:
+        """(source, reason) -> samples of the run that were replaced, each once: those that this rank knows of."""
+        return self.replaced.by_reason()
 
     def share_with(self, rank: int, ranks: int) -> None:
         """From here on batches are what `rank` of `ranks` has of each global batch. A rank that has nothing of it is given its
@@ -119,14 +129,17 @@ class Loader:
         return batch
 
     def state(self) -> dict[str, Any]:
-        """Where it stands, as JSON values: the same for all ranks."""
-        return self.order.save(self._state)
+        """Where it stands, as JSON values: the same for all ranks, once they have told each other what was `replaced`."""
+        return {**self.order.save(self._state), _REPLACED: self.replaced.save()}
 
     def restore(self, values: dict[str, Any]) -> None:
         """Continue from a saved `state`. Raises ConfigError for that of another order, DataError for one that is damaged."""
-        state = self.order.restore(values)
+        own = values.get(_REPLACED) if isinstance(values, dict) else None
+        rest = {name: value for name, value in values.items() if name != _REPLACED} if own is not None else values
+        state = self.order.restore(rest)
+        replaced = Replaced.restored(own, {name: len(samples.ids) for name, samples in self.sources.items()})
         self._drop()
-        self._state = state
+        self._state, self.replaced = state, replaced
 
     def counters(self) -> dict[str, float]:
         """What curves show of it: seconds waited, bytes in flight, samples, bytes and replaced samples handed out, and what its
@@ -139,7 +152,7 @@ class Loader:
             "bytes_in_flight": float(self._ahead.bytes if self._ahead is not None else 0),
             "samples": float(self._samples),
             "bytes": float(self._bytes),
-            "skipped": float(self.skipped.total()),
+            "skipped": float(len(self.replaced)),
             **{name: float(value) for name, value in found.items()},
         }
 
@@ -203,27 +216,33 @@ class Loader:
 
     def _count(self, work: Work) -> None:
         """Count what was handed out, and tell of samples that were replaced. Raises DataError for too many."""
-        if not work.share:
-            return  # read, but another rank's
-        samples = self._samples + work.table.shape[1]
-        for skip in work.skips:
-            self._tell(work, skip)
-        most = max(self.config.skipped_count, int(self.config.skipped_share * samples))
-        if (total := self.skipped.total()) > most:
-            named = [f"{words} ({times} times)" for words, times in list(self._damaged.items())[:_NAMED]]
-            named += ["and others"] * (len(self._damaged) > _NAMED)
+        self.replaced.drawn += work.drawn
+        if work.share:  # else read, but another rank's
+            for skip in work.skips:
+                self._tell(work, skip)
+            self._samples, self._bytes = self._samples + work.table.shape[1], self._bytes + work.bytes
+        of = min(self.replaced.drawn, self._held)  # drawn again is no further sample
+        most = max(self.config.skipped_count, int(self.config.skipped_share * of))
+        if (total := len(self.replaced)) > most:
             raise DataError(
-                f"{total} of {samples} samples could not be read, at most {most} may be replaced (loader.skipped_count, "
-                f"loader.skipped_share): {'; '.join(named)}; mend the data, or raise the limits"
+                f"{total} of {of} samples could not be read, at most {most} may be replaced (loader.skipped_count, "
+                f"loader.skipped_share): {'; '.join(self._named(total))}; mend the data, or raise the limits"
             )
-        self._samples, self._bytes = samples, self._bytes + work.bytes
+
+    def _named(self, total: int) -> list[str]:
+        """Some of the samples that were replaced: what this process met itself, else what it knows."""
+        named = [f"{words} ({times} times)" for words, times in list(self._damaged.items())[:_NAMED]]
+        if not named:
+            some = islice(self.replaced, _NAMED)
+            named = [f"sample {self.sources[name].ids[row]} of {name!r}: {why}" for name, row, why in some]
+        return named + ["and others"] * (total > len(named))
 
     def _tell(self, work: Work, skip: Skip) -> None:
-        self.skipped[skip.source, skip.reason] += 1
+        is_new = self.replaced.add(skip.source, skip.row, skip.reason)
         words = f"sample {skip.sample} of {skip.source!r}: {skip.error}"
         if words in self._damaged or len(self._damaged) < _SHOWN:
             self._damaged[words] = self._damaged.get(words, 0) + 1
-        if (total := self.skipped.total()) <= _SHOWN or total % 100 == 0:
+        if is_new and ((total := len(self.replaced)) <= _SHOWN or total % 100 == 0):
             get_logger(__name__).warning("step %d: %s; another takes its place (%d so far)", work.step, words, total)
 
 
