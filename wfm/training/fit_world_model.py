@@ -17,6 +17,7 @@ from wfm.conditions.condition import parse
 from wfm.config import Config
 from wfm.data.loader.loading import Loader
 from wfm.data.mixture import Mixture
+from wfm.data.passes import stops_passes
 from wfm.data.samples import Samples
 from wfm.errors import ConfigError, DataError
 from wfm.models.family import FAMILIES, Family, Fitting
@@ -37,6 +38,7 @@ from wfm.training.objective import Objective
 from wfm.training.order import mixture_note, order_note, order_of, require_alike_batches, require_buckets, source_shares
 
 
+@stops_passes
 def fit_world_model(
     sources: Mapping[str, Source],
     tokenizer: VideoTokenizer,

@@ -35,6 +35,7 @@ from wfm.pulse import beat, expecting
 from wfm.stopping import FOR_THE_END, left
 from wfm.training.checkpoint import Keeper, Learning, Player, Scratch
 from wfm.training.config import TrainingConfig
+from wfm.training.data_wait import await_data
 from wfm.training.ema import PowerEMA
 from wfm.training.metrics import Curve, mean_of_ranks
 from wfm.training.objective import Objective, Rival
@@ -154,7 +155,7 @@ def train(
             safe = _drained(keeper, ranks, config)
             raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept{safe}")
 
-        # of several ranks one that waits cannot go alone: the others are in the step already
+        # of several ranks one that waits cannot go alone: all have their batch before any is in the step
         leaving_alone = leaving if ranks.size == 1 else _never
         model.train()
         began = saved = time.monotonic()
@@ -167,6 +168,8 @@ def train(
                 if behind and not stop:
                     stop = pace.await_store(step, leaving)
                 if stop:
+                    leave(step)
+                if ranks.size > 1 and await_data(data, ranks, leaving, limit):
                     leave(step)
                 with expecting("step", limit if step > first else FIRST_STEP * limit):
                     try:

@@ -1,26 +1,36 @@
 """What the loop makes of data that is late or damaged: it waits, can be stopped meanwhile, and says what was skipped."""
 
+import re
 import threading
 import time
 
 import pytest
 import torch
 
-from tests.wfm.training.test_loop import configuration, loader, run, same
+from tests.wfm.parallel.threads import in_threads
+from tests.wfm.training.rank_runs import worst
+from tests.wfm.training.test_loop import Network, Regression, configuration, loader, run, same
 from wfm.data.loader import ArrayDataset, Loader, LoaderConfig
 from wfm.data.order import one_shape
-from wfm.errors import Cancelled, DataError
-from wfm.training.loop import CLOCK
+from wfm.errors import Cancelled, DataError, TryAgain
+from wfm.parallel.ranks import Ranks
+from wfm.training.loop import CLOCK, train
 from wfm.training.metrics import read_curve
 
 
 class Held:
     """Samples of an `ArrayDataset`, read one by one; from the `first` read on they hang until `go`."""
 
-    def __init__(self, held: ArrayDataset, first: int = 0, damaged: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        held: ArrayDataset,
+        first: int = 0,
+        damaged: frozenset[int] = frozenset(),
+        hangs: threading.Event | None = None,
+    ) -> None:
         self._held, self._damaged, self._left = held, damaged, first
         self.ids, self.shapes, self.sizes, self.identity = held.ids, held.shapes, held.sizes, held.identity
-        self.hangs, self.go = threading.Event(), threading.Event()
+        self.hangs, self.go = hangs or threading.Event(), threading.Event()
 
     def read(self, row: int) -> dict[str, torch.Tensor]:
         self._left -= 1
@@ -48,6 +58,54 @@ def test_a_stop_while_the_training_waits_for_data_keeps_the_step(tmp_path):
     parts, result = run(tmp_path / "parts", data=held()[1])
     assert result.resumed_from == 10
     assert same(whole, parts)
+
+
+@pytest.mark.parametrize(
+    "asked", [(0, 1), (0,), (1,)], ids=["both", "the one that has its batch", "the one that waits"]
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_stop_while_one_of_two_ranks_waits_for_data_ends_both(tmp_path, asked, workers):
+    """Rank 1 hangs in a read of step 10 or so; rank 0 has its batch and waits for it."""
+    hangs = threading.Event()
+
+    def work(ranks: Ranks) -> float:
+        data = Held(loader().sources["samples"], 10**6 if ranks.leads else 20, hangs=hangs)
+        mine = Loader(data, one_shape(data.ids, 4, 0), LoaderConfig(workers=workers, prefetch_bytes=200))
+        stopping = hangs.is_set if ranks.rank in asked else lambda: False
+        torch.manual_seed(0)
+        try:
+            train(Network(), Regression(), mine, configuration(), scratch=tmp_path, stopping=stopping, ranks=ranks)
+        finally:
+            data.go.set()
+            mine.close()
+        raise AssertionError("it went on")
+
+    began = time.monotonic()
+    found = in_threads(2, work, seconds=60)
+    assert [type(error) for error in found] == [Cancelled, Cancelled], found
+    assert len({str(error) for error in found}) == 1
+    assert re.search(r"step \d+ of 24 is kept", str(found[0]))
+    assert time.monotonic() - began < 30, "it did not wait for the sample"
+    whole, _ = run(tmp_path / "whole")
+    parts, result = run(tmp_path, data=held()[1])
+    assert 5 <= result.resumed_from < 12
+    assert worst(whole.state_dict(), parts.state_dict()) < 1e-6, "shares of a batch are added up in another order"
+
+
+def test_a_rank_whose_data_hang_for_good_ends_all(tmp_path):
+    def work(ranks: Ranks) -> None:
+        data = Held(loader().sources["samples"], 10**6 if ranks.leads else 20)
+        mine = Loader(data, one_shape(data.ids, 4, 0), LoaderConfig(workers=1, prefetch_bytes=200))
+        config = configuration(stall_seconds=1.5)
+        try:
+            train(Network(), Regression(), mine, config, scratch=tmp_path, ranks=ranks)
+        finally:
+            data.go.set()
+            mine.close()
+
+    found = in_threads(2, work, seconds=60)
+    assert [type(error) for error in found] == [TryAgain, TryAgain], found
+    assert all("rank 1 waits for a batch, and nothing was read for" in str(error) for error in found)
 
 
 def test_waiting_and_skipped_samples_are_told(tmp_path):

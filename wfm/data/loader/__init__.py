@@ -7,6 +7,7 @@ Read in this order:
 
     loading  `Loader`: batch after batch, the state to go on from, what it waited for and what it had to leave out
     work     what one rank reads for one step: laid out, read in runs (stand-ins for what is damaged), made into a batch
+    waiting  waiting for what threads read, stopped when it is asked for; one batch at a time
     ahead    the threads that do so ahead of use, in bounded memory
     batches  samples of one shape stacked; packs of samples of their own shape
     device   batches on their way to a GPU, beside the work on it

@@ -8,7 +8,7 @@ class LoaderConfig(Config):
 
     workers: Natural = how(4)
     """Threads that read and decode ahead: numpy, libav and sockets let others run meanwhile. 0: all is read when it is asked
-    for."""
+    for, by one thread."""
     prefetch_bytes: Count = how(64 * 2**20)
     "Most bytes of samples that are being read or wait to be taken; one step may always wait, however large."
     skipped_count: Natural = how(16)

@@ -16,6 +16,7 @@ from wfm.data.loader.ahead import Ahead, wait_for_end
 from wfm.data.loader.config import LoaderConfig
 from wfm.data.loader.device import Mover
 from wfm.data.loader.replaced import Replaced
+from wfm.data.loader.waiting import OnDemand
 from wfm.data.loader.work import Maker, Skip, Transform, Work
 from wfm.data.order.lanes import AnyOrder, AnyStep
 from wfm.data.order.sources import Pieces, sample_keys
@@ -71,7 +72,7 @@ class Loader:
         self._mover = Mover(self.config.device, self.config.pin)
         self._maker = Maker(self.sources, order, transform, self._mover)
         self._state = order.start()
-        self._ahead: Ahead | None = None
+        self._ahead: Ahead | OnDemand | None = None
         self._threads: list[Any] = []
         self._closed = False
         self.share = 1.0
@@ -115,9 +116,11 @@ class Loader:
         began = time.monotonic()
         try:
             try:
-                work = self._now() if self._reads_at_once else self._read_ahead().take(stopping)
+                work = self._now() if self._maker.in_memory else self._reading().take(stopping)
             finally:
                 self.waited += time.monotonic() - began
+                if isinstance(self._ahead, OnDemand):
+                    self._drop()
             if work.error is not None:
                 self._raise(work, work.error)
             self._count(work)
@@ -127,6 +130,22 @@ class Loader:
             self._drop()  # what was taken and not handed out must come again
             raise
         return batch
+
+    def ready(self, seconds: float) -> bool:
+        """Whether `next` would hand out, or raise, at once; waits at most `seconds` for that. For whoever has to look after
+        something else meanwhile, such as other ranks."""
+        if self._maker.in_memory or self._closed:
+            return True
+        began = time.monotonic()
+        try:
+            return self._reading().ready(seconds)
+        finally:
+            self.waited += time.monotonic() - began
+
+    @property
+    def got_on(self) -> int:
+        """A number that is another one when something was read for the next batches since."""
+        return 0 if self._ahead is None else self._ahead.read
 
     def state(self) -> dict[str, Any]:
         """Where it stands, as JSON values: the same for all ranks, once they have told each other what was `replaced`."""
@@ -176,13 +195,15 @@ class Loader:
     ) -> None:
         self.close()
 
-    @property
-    def _reads_at_once(self) -> bool:
-        return self._maker.in_memory or not self.config.workers
-
-    def _read_ahead(self) -> Ahead:
+    def _reading(self) -> Ahead | OnDemand:
+        """What reads the next batch."""
         if self._ahead is None:
-            self._ahead = Ahead(self._maker, self._state, self.config.workers, self.config.prefetch_bytes)
+            workers = self.config.workers
+            self._ahead = (
+                Ahead(self._maker, self._state, workers, self.config.prefetch_bytes)
+                if workers
+                else OnDemand(self._maker, self._state)
+            )
             self._end = weakref.finalize(self, self._ahead.stop)
             self._end.atexit = False
             self._threads = [thread for thread in self._threads if thread.is_alive()] + self._ahead.threads

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from wfm.data.loader.loading import Loader
 from wfm.data.mixture import Mixture
-from wfm.data.passes import batches, close_all, counters_of, read_many, tensors_of
+from wfm.data.passes import batches, close_all, counters_of, read_many, stops_passes, tensors_of
 from wfm.data.psnr import psnr
 from wfm.data.samples import Samples
 from wfm.errors import ConfigError, DataError
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
 
+@stops_passes
 def fit_decoder(
     latents: "Artifact",
     tokens: "Artifact",

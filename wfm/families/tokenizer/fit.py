@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wfm.data.loader.loading import Loader
 from wfm.data.mixture import Mixture
-from wfm.data.passes import batches
+from wfm.data.passes import batches, stops_passes
 from wfm.data.pixels import as_video, video_batch
 from wfm.data.psnr import psnr
 from wfm.data.samples import Samples
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 START_BATCH = 32
 
 
+@stops_passes
 def fit_tokenizer(
     dataset: "Artifact",
     config: TokenizerTrainingConfig,
