@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
 _SIDES = ["latent_frames", "latent_height", "latent_width"]
+_IDENTITY = ["sample_id", "clip_id", "sha256", "mirrored", "fps", "start_frame", "num_frames"]
 _BLOCK = 512  # of a tar
 _MOST_SIDE = 1 << 24
 _MOST_START, _MOST_FRAMES = 1 << 40, 1 << 24  # of a sample in its clip
@@ -89,13 +90,17 @@ class EncodedSamples:
 
     @functools.cached_property
     def identity(self) -> str:
-        """sha256 of the ids, the bytes of the records and the rates, in the order of the rows."""
-        digest = hashlib.sha256(b"encoded 1")
-        for batch in self.table.select(["sample_id", "sha256", "fps"]).to_batches(max_chunksize=_ROWS):
-            ids, hashes, fps = (column.to_pylist() for column in batch.columns)
-            digest.update("\n".join([*ids, ""]).encode())
-            digest.update(b"".join(hashes))
-            digest.update(np.array(fps, "<f8").tobytes())
+        """sha256 of the ids, the bytes of the records, the rates, and which frames of which clip a sample is (by these, signals
+        and text are joined to it), in the order of the rows."""
+        digest = hashlib.sha256(b"encoded 2")
+        for batch in self.table.select(_IDENTITY).to_batches(max_chunksize=_ROWS):
+            ids, clips, hashes, mirrored, *numbered = batch.columns
+            for words in (ids, clips):
+                digest.update("\n".join([*words.to_pylist(), ""]).encode())
+            digest.update(b"".join(hashes.to_pylist()))
+            digest.update(np.asarray(mirrored.to_numpy(zero_copy_only=False), "u1").tobytes())
+            for column in numbered:
+                digest.update(np.asarray(column.to_numpy(), "<f8" if column.type == pa.float64() else "<i8").tobytes())
         return digest.hexdigest()
 
     def __len__(self) -> int:

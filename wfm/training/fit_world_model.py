@@ -60,7 +60,10 @@ def fit_world_model(
     require_whole(sources, config)
     reading = config.training.reading
     shares = source_shares(config.training, sources)
-    data = read_encoded(sources, parse(config.conditions), parse({name: {} for name in family.own}), shares, reading)
+    data = read_encoded(
+        sources, parse(config.conditions), parse({name: {} for name in family.own}), shares, reading,
+        shared_sessions=config.training.data.shared_sessions,
+    )  # fmt: skip
     order = order_of(config.training, data.train, mixture)  # refused now, and not after a pass over all samples
     drawn = {name: data.train[name] for names in order.sources.values() for name in names}
     require_alike_batches(order, drawn)

@@ -171,6 +171,20 @@ LIES: dict[str, tuple[dict[str, Callable[[object], object]], str]] = {
 }  # fmt: skip
 
 
+def test_all_that_decides_what_a_row_gives_is_in_the_identity(folder: Path) -> None:
+    """Signals and text are joined by clip, first frame, number of frames and mirror: with others the same bytes are another
+    sample."""
+    seen = {require_samples(folder, "train").identity}
+    for name, other in {
+        "start_frame": 1, "num_frames": 8, "clip_id": "clip15", "mirrored": True, "fps": 12.0, "sha256": bytes(32),
+    }.items():  # fmt: skip
+        told(folder, **{name: lambda _, other=other: other})
+        seen.add(require_samples(folder, "train").identity)
+    assert len(seen) == 7
+    told(folder, source=lambda _: "elsewhere.mp4", start_seconds=lambda _: 9.0)
+    assert require_samples(folder, "train").identity in seen, "where it comes from decides nothing"
+
+
 @pytest.mark.parametrize("lie", LIES)
 def test_a_table_that_cannot_be_true_is_refused_when_it_is_opened(folder: Path, lie: str) -> None:
     columns, words = LIES[lie]
