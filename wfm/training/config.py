@@ -73,6 +73,9 @@ class TrainingConfig(Config):
     checkpoint_drain_seconds: AtLeastZero = how(15.0)
     """Longest wait for the store at a stop and at the end. Of the grace between SIGTERM and SIGKILL (``WFM_GRACE_SECONDS``) it
     gets what step and save have left at most."""
+    accumulation: Count = how(1)
+    """Micro-batches that a rank's part of each global batch goes through the model in, one after the other: less memory, the
+    same step. Ranks share gradients once a step."""
     threads: Natural = how(0)
     "CPU threads of torch; 0: as torch chooses."
     stall_seconds: AboveZero = how(600.0)

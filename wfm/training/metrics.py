@@ -6,8 +6,6 @@ import math
 from pathlib import Path
 
 from wfm.artifacts.atomic import replace_on_disk
-from wfm.data.psnr import mean_psnr
-from wfm.parallel.ranks import Ranks
 
 Number = float | int
 
@@ -36,20 +34,6 @@ def read_curve(path: Path) -> list[dict[str, Number]]:
         except json.JSONDecodeError:
             break
     return points
-
-
-def mean_of_ranks(values: dict[str, Number], ranks: Ranks) -> dict[str, Number]:
-    """Numbers that are each a mean over a rank's share of a batch -> their means over the batch. A PSNR is averaged as the
-    squared error that it stands for."""
-    if ranks.size == 1:
-        return values
-    found: list[tuple[float, dict[str, Number]]] = ranks.gather((ranks.share, values), "numbers")
-    means = {}
-    for name in {name: None for _, one in found for name in one}:
-        rows = [(share, one[name]) for share, one in found if share and name in one]
-        of_shares = math.fsum(share * value for share, value in rows) / math.fsum(share for share, _ in rows)
-        means[name] = mean_psnr(rows) if name.endswith("psnr") else of_shares
-    return means
 
 
 def _line(values: dict[str, Number]) -> str:

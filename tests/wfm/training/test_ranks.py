@@ -35,7 +35,7 @@ from wfm.errors import Cancelled, DataError, InputError, Outcome, TryAgain, WfmE
 from wfm.models.folder import load_tensors
 from wfm.parallel import ranks as ranks_module
 from wfm.parallel.ranks import ALONE, Ranks, RanksDiffer
-from wfm.training.loop import TrainingDiverged
+from wfm.training.divergence import TrainingDiverged
 from wfm.training.metrics import read_curve
 
 ROOT = Path(__file__).parents[3]
@@ -140,8 +140,8 @@ class Alike(Watched):
     """What it is not: every rank counts the same, however many samples it has."""
 
     def loss(self, model, batch, step):
-        self.ranks.share = 1 / self.ranks.size
-        return self.objective.loss(model, batch, step)
+        loss, values = self.objective.loss(model, batch, step)
+        return loss * (BATCH / (self.ranks.size * len(batch["seeds"]))), values
 
 
 def test_a_mean_of_means_would_end_elsewhere(alone, tmp_path):
