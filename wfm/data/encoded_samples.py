@@ -42,20 +42,25 @@ class Words(Sequence[str]):
     """A column of text as a sequence: no Python object a row until it is asked for."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
-        self._column = column
+        self.column = column
 
     def __len__(self) -> int:
-        return len(self._column)
+        return len(self.column)
 
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
-            return tuple(self._column.take(pa.array(range(*row.indices(len(self))), pa.int64())).to_pylist())
-        return self._column[int(row)].as_py()
+            return tuple(self.column.take(pa.array(range(*row.indices(len(self))), pa.int64())).to_pylist())
+        return self.column[int(row)].as_py()
 
     def __iter__(self) -> Iterator[str]:
-        for chunk in self._column.chunks:
+        for chunk in self.column.chunks:
             for start in range(0, len(chunk), _ROWS):
                 yield from chunk[start : start + _ROWS].to_pylist()
+
+
+def words(ids: Sequence[str]) -> pa.ChunkedArray:
+    """Ids as a column, without a copy where they are one."""
+    return ids.column if isinstance(ids, Words) else pa.chunked_array([pa.array(ids, pa.string())])
 
 
 class EncodedSamples:

@@ -182,7 +182,7 @@ def joined(
         signs = source.signals.manifest.config.get("mirror_signs", {})
         signals = Signals(read_signals(source.signals, split), described, source.signals.key, signs)
     if source.text is not None:
-        clips, mirrored = (samples.table.column(name).to_pylist() for name in ("clip_id", "mirrored"))
+        clips, mirrored = samples.table.column("clip_id"), samples.table.column("mirrored").to_numpy()
         text = Text(read_text(source.text, split, clips, mirrored), source.text.key)
     return JoinedSamples(samples, samples.table, fps, signals=signals, text=text, conditions=conditions)
 

@@ -67,7 +67,7 @@ def fit_world_model(
     order = order_of(config.training, data.train, mixture)  # refused now, and not after a pass over all samples
     drawn = {name: data.train[name] for names in order.sources.values() for name in names}
     require_alike_batches(order, drawn)
-    note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
+    note = mixture_note(data.train.values(), mixture)
     # in the answer, not in the fingerprint: a checkpoint of another order is refused, and the run not begun anew
     ordered = order_note(order, config.training.steps)
     seed_everything(config.training.seed)

@@ -58,7 +58,7 @@ def fit_tokenizer(
     samples = windows_of(dataset, "train", config, config.max_windows, config.window_cache_bytes)
     sources = {"windows": samples}
     order = order_of(config.training, sources, mixture)
-    note, ordered = mixture_note(samples.ids, mixture), order_note(order, config.training.steps)
+    note, ordered = mixture_note([samples], mixture), order_note(order, config.training.steps)
     watched = [
         batch["frames"] for _, batch in batches(windows_of(dataset, "val", config, config.validation_windows, 0))
     ]
