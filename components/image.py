@@ -54,8 +54,8 @@ def refuse_other(spec: Mapping[str, Any], code: str, who: str = "this stage", st
     if planned != code:
         raise InputError(
             f"{spec['node']}: the plan was made with code {_short(planned)} (image: {image or 'none'}), {who} runs code "
-            f"{_short(code)} (image: {here}). Start it from the image that was planned, or plan again with the code of this one "
-            "(wfm run)"
+            f"{_short(code)} (image: {here}). Start it from the image that was planned, or plan again with the code of this "
+            "one (wfm run)"
         )
     if image and other and image != other:
         verb = "runs in" if starts is None else "would start"

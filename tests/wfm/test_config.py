@@ -97,7 +97,8 @@ def test_assignment_values_are_json_or_text() -> None:
         assert parse_assignment(f"a={text}") == (["a"], text), "text that has a bracket"
     broken = 'training.data.lanes={"stills": {"sources": {"latents_stills": 1}}, "videos": {"rate": 3,}}'
     with pytest.raises(
-        ConfigError, match=r"^training\.data\.lanes: the value begins as JSON and is none: .* character 65, "
+        ConfigError,
+        match=r"^training\.data\.lanes: the value begins as JSON and is none: .* character 69, after 'videos",
     ):
         parse_assignment(broken)
     with pytest.raises(ConfigError, match=r"where it ends, after .*double quotes, the whole in single quotes"):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from tests.wfm.data.record_rows import SHAPES, TRAIN, committed, latents, record_row
 from tests.wfm.data.test_energon import opened
 from wfm.artifacts import Artifact, Store
+from wfm.artifacts.listing import PartEntry
 from wfm.artifacts.pull import pull
 from wfm.data.encoded_samples import encoded_samples, require_samples
 from wfm.data.record_table import mapped, numbers, place_of
@@ -299,3 +301,30 @@ def test_an_array_is_taken_by_its_row_and_not_by_its_header() -> None:
     ):
         with pytest.raises(DataError, match=r"x holds .* its row says <f4 \[2, 3\]"):
             read_npy(data, (2, 3), ["<f4"], "x")
+
+
+def test_many_parts_are_opened_at_once_and_stay_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, entries = Store.open(tmp_path), []
+    for number in range(40):
+        key = hashlib.sha256(f"many {number}".encode()).hexdigest()
+        with store.part_attempt(key) as attempt:
+            with RecordWriter(attempt.path, f"{number:02x}") as records:
+                records.write("train", record_row(f"clip{number:02d}"), {"latents": latents(number, (1, 2, 2))})
+            attempt.commit(stage="encode_latents", kind="part")
+        entries.append(store.part(key).entry(f"{number:02x}"))
+    whole = store.attempt("d" * 64).commit(stage="encode_latents", kind="latents", parts=entries)
+    open_part, at_once, most = Artifact.open_part, [], 0
+
+    def slow(self: Artifact, entry: PartEntry) -> Artifact:
+        nonlocal most
+        at_once.append(1)
+        most = max(most, len(at_once))
+        time.sleep(0.02)
+        at_once.pop()
+        return open_part(self, entry)
+
+    monkeypatch.setattr(Artifact, "open_part", slow)
+    samples = require_samples(whole, "train")
+    assert list(samples.ids) == [f"clip{number:02d}:0" for number in range(40)]
+    assert most > 4, "one after the other it would be 1"
+    assert torch.equal(samples.read(7)["latents"], torch.from_numpy(latents(7, (1, 2, 2))))
