@@ -39,7 +39,7 @@ from wfm.models.folder import load_exactly, load_tensors, save_tensors
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat
 from wfm.training.config import TrainingConfig
-from wfm.training.ema import PowerEMA
+from wfm.training.ema import Average
 from wfm.training.optim import Optimizers
 
 KEPT = 2
@@ -64,7 +64,7 @@ class Learning:
     """Everything in a run that changes as it learns."""
 
     model: Player
-    average: PowerEMA | None = None
+    average: Average | None = None
     rival: Player | None = None
 
     def save(self, folder: Path) -> dict[str, list[str]]:

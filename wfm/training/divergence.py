@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from wfm.errors import WfmError
+from wfm.errors import InputError
 
 if TYPE_CHECKING:
     from wfm.training.step import Gradient
 
 
-class TrainingDiverged(WfmError):
-    """The loss or a gradient stopped being a number."""
+class TrainingDiverged(InputError):
+    """A loss, a gradient or a measurement stopped being a number, or too many batches had to be left out: the same run again
+    would end the same way."""
 
 
 class Sound:
@@ -43,5 +44,6 @@ class Sound:
         if step >= 0:
             raise TrainingDiverged(
                 f"{self._description}: step {step:.0f} gave loss {loss} and gradient norm {norm}; lower the learning rate "
-                f"({self._learning_rate}) or look at the data of this step"
+                f"({self._learning_rate}), look at the data of this step, or let single batches be left out "
+                "(training.guard.most_left_out)"
             )

@@ -16,9 +16,9 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import nn
@@ -36,15 +36,18 @@ from wfm.stopping import FOR_THE_END, left
 from wfm.training.checkpoint import Keeper, Learning, Player, Scratch
 from wfm.training.config import TrainingConfig
 from wfm.training.data_wait import await_data
+from wfm.training.device import to_device
 from wfm.training.divergence import Sound
-from wfm.training.ema import PowerEMA
+from wfm.training.ema import Average, average_of
+from wfm.training.guard import Guard, Verdict, kind_of, players_of
 from wfm.training.meter import Meter
 from wfm.training.metrics import Curve
 from wfm.training.objective import Objective, Rival, SummedObjective
 from wfm.training.optim import Optimizers, clip
 from wfm.training.pace import Pace
+from wfm.training.profiling import profiled
 from wfm.training.schedule import rate
-from wfm.training.step import Found, Step
+from wfm.training.step import Step
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 Validate = Callable[[Any], dict[str, float]]
@@ -56,26 +59,6 @@ WORTH_TELLING = 0.02
 """Share of the time spent waiting for data from which on progress says so."""
 FIRST_STEP = 3
 """The first step may take so many times as long as any other: it compiles, and fills caches."""
-
-
-class Guard(Protocol):
-    """Whether a step is taken at all (`wfm.training.guard`). Asked on all ranks, of the same numbers."""
-
-    def allows(self, step: int, found: Found) -> bool:
-        """Whether the optimisers may take the step whose gradients were found. It may wait for the device."""
-        ...
-
-    def skipped(self, step: int, batch: Any) -> None:
-        """It was not allowed: this batch is left out, and the next one of the order takes its place at the same step."""
-        ...
-
-    def save(self) -> dict[str, Any]:
-        """What it goes on from, as JSON values, the same on all ranks."""
-        ...
-
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        """The inverse; of an empty mapping: it begins."""
-        ...
 
 
 @dataclass
@@ -95,6 +78,8 @@ class TrainingResult:
     "Of `seconds`, those in which the training waited for the store (`wfm.training.pace`)."
     waited_for_data: float = 0.0
     "Of `seconds`, those in which no batch was ready."
+    left_out: list[dict[str, Any]] | None = None
+    "Batches of the whole run that the guard left out (`wfm.training.guard.Left`); None: there was no guard."
     skipped: dict[str, int] = field(default_factory=dict)
     "Samples of the run that could not be read and that others took the place of, each once, by reason."
 
@@ -103,7 +88,8 @@ class TrainingResult:
         names = (
             "steps", "resumed_from", "samples_per_second", "seconds", "waited", "waited_for_data", "skipped",
         )  # fmt: skip
-        return {**{name: getattr(self, name) for name in names}, "validation": self.final}
+        left_out = {} if self.left_out is None else {"left_out": self.left_out}
+        return {**{name: getattr(self, name) for name in names}, **left_out, "validation": self.final}
 
 
 def train(
@@ -119,10 +105,10 @@ def train(
     run: Mapping[str, Any] | None = None,
     description: str = "training",
     ranks: Ranks = ALONE,
-    guard: Guard | None = None,
 ) -> TrainingResult:
     """Train `model` in place for `config.steps` steps; it ends with the averaged weights. `scratch`: where it
-    keeps what it would go on from (`wfm.training.checkpoint`). On a CPU it is `fast_cpu` from here on.
+    keeps what it would go on from (`wfm.training.checkpoint`). It goes where `data` puts its batches, and on a CPU it is
+    `fast_cpu` from here on.
 
     `validate(model)` is called with the averaged weights in evaluation mode. `run`: whatever else decides the result (the
     loss, files it reads), as JSON values: a checkpoint of a run that differs in it is not resumed. Raises Cancelled
@@ -135,6 +121,10 @@ def train(
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    device = torch.device(data.config.device)
+    to_device(model, device)
+    if rival is not None:
+        to_device(rival.module, device)
     fast_cpu(model)
     data.share_with(ranks.rank, ranks.size)
     modules = [model] if rival is None else [model, rival.module]
@@ -142,14 +132,16 @@ def train(
         for module in modules:
             ranks.begin_alike(module)
         optimizers = Optimizers(model, config)
-        average = PowerEMA(model, config.ema_share) if config.ema_share else None
+        average = average_of(model, config)
         second = None if rival is None else Player(rival.module, Optimizers(rival.module, rival.config))
         sound = [Sound(description, config.learning_rate)]
         if rival is not None:
             sound.append(Sound(f"{description} (second player)", rival.config.learning_rate))
-        stepping, meter = Step(model, objective, config, ranks, rival), Meter()
+        stepping, meter = Step(model, objective, config, ranks, rival, device), Meter()
+        guard = Guard(config.guard, modules, description) if config.guard.most_left_out else None
         fingerprint = fingerprint_of(model, config, data, rival, run)
-        keeper = Keeper(scratch, Learning(Player(model, optimizers), average, second), fingerprint, config, ranks)
+        learning = Learning(Player(model, optimizers), average, second)
+        keeper = Keeper(scratch, learning, fingerprint, config, ranks)
         found = keeper.resume()
         first = 0
         if found is not None:
@@ -172,7 +164,7 @@ def train(
             measured = meter.save(ranks)
             if ranks.leads:
                 crash_point("before_checkpoint")
-                extra = {"meter": measured, "guard": {} if guard is None else guard.save()}
+                extra = {"meter": measured, "guard": {} if guard is None else guard.state()}
                 keeper.keep(step, data.state(), **extra, last=last)
                 crash_point("after_checkpoint")
             pace.kept(step)
@@ -193,7 +185,11 @@ def train(
         began = saved = time.monotonic()
         final: dict[str, float] = {}
         limit = config.stall_seconds
-        with _shown(config.steps, description, first, ranks) as advance, expecting("training", limit):
+        with (
+            _shown(config.steps, description, first, ranks) as advance,
+            expecting("training", limit),
+            profiled(config.profile, keeper.folder, learning, ranks.rank) as profile,
+        ):
             step, note = first, ""
             while step < config.steps:
                 overdue = time.monotonic() - saved > config.checkpoint_seconds
@@ -210,11 +206,16 @@ def train(
                     except Cancelled:
                         leave(step)
                     ranks.share = data.share
+                    if guard is not None:
+                        guard.before_pass()
                     gradients = stepping.gradients(batch, step)
-                    if guard is not None and not guard.allows(step, gradients):
-                        _forget(modules)
-                        guard.skipped(step, batch)
-                        continue
+                    kind = kind_of(objective, batch, step)
+                    if guard is not None:
+                        verdict = guard.judge(kind, players_of(gradients))
+                        if verdict is not None:  # the next batch of the order is taken for this step
+                            guard.take_back()
+                            _leave_out(guard, step, verdict, data, ranks, curve)
+                            continue
                     factor = rate(step, config)
                     clip(model, gradients.model.norm, config.gradient_clip)
                     optimizers.step(factor)
@@ -230,9 +231,10 @@ def train(
                 crash_point("after_step")
                 meter.add(gradients.values)
                 if ranks.leads:  # they are of the whole batch already
-                    meter.add(
-                        {"loss": Mean(gradients.model.loss, 1.0), "gradient_norm": Mean(gradients.model.norm, 1.0)}
-                    )
+                    loss = Mean(gradients.model.loss, 1.0)
+                    meter.add({"loss": loss, "gradient_norm": Mean(gradients.model.norm, 1.0)})
+                    if kind and f"loss_{kind}" not in gradients.values:
+                        meter.add({f"loss_{kind}": loss})
                 if done % config.log_every == 0 or done == config.steps:
                     _require(sound)
                     means = meter.point(ranks)
@@ -252,6 +254,7 @@ def train(
                     with expecting("save", limit):
                         keep(done, last=last)
                     saved = time.monotonic()
+                profile.step()
                 advance(f"{note}{_waiting(data.waited, began)}{pace.words()}")
         with expecting("the end", limit):
             _drained(keeper, ranks, config)
@@ -273,7 +276,8 @@ def train(
         final,
         pace.waited,
         data.waited,
-        _by_reason(data.skipped),
+        left_out=None if guard is None else guard.told(),
+        skipped=_by_reason(data.skipped),
     )
 
 
@@ -338,10 +342,12 @@ def _require(sound: list[Sound]) -> None:
         one.require()
 
 
-def _forget(modules: list[nn.Module]) -> None:
-    """The gradients of a step that is not taken."""
-    for module in modules:
-        module.zero_grad(set_to_none=True)
+def _leave_out(guard: Guard, step: int, verdict: Verdict, data: Loader, ranks: Ranks, curve: Curve | None) -> None:
+    """Write down the batch that was to be `step`, on all ranks; rank 0 in the curves too."""
+    left = guard.leave_out(step, verdict, *data.handed(), ranks)
+    if curve is not None:
+        curve.note(step, "left_out", asdict(left))
+    beat("step")
 
 
 def fingerprint_of(
@@ -363,7 +369,7 @@ def fingerprint_of(
 
 
 @torch.no_grad()
-def _validated(model: nn.Module, average: PowerEMA | None, validate: Validate) -> dict[str, float]:
+def _validated(model: nn.Module, average: Average | None, validate: Validate) -> dict[str, float]:
     """Run a validation with the averaged weights, leaving everything as it was."""
     if average is not None:
         average.swap(model)

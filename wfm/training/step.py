@@ -11,16 +11,21 @@ is added or divided that would not be without either: dense training keeps its b
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from wfm.models.loss import Mean
 from wfm.parallel.ranks import Ranks
 from wfm.training.config import TrainingConfig
+from wfm.training.device import computing
 from wfm.training.objective import Rival, counts_of, part_of
 from wfm.training.optim import norm_of
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,17 @@ class Step:
     """Finds the gradients of a step. All ranks have one and call it alike."""
 
     def __init__(
-        self, model: nn.Module, objective: Any, config: TrainingConfig, ranks: Ranks, rival: Rival | None = None
+        self,
+        model: nn.Module,
+        objective: Any,
+        config: TrainingConfig,
+        ranks: Ranks,
+        rival: Rival | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self._model, self._objective, self._rival = model, objective, rival
         self._parts, self._ranks = config.accumulation, ranks
+        self._computing = partial(computing, device, config.precision)
 
     def gradients(self, batch: Any, step: int) -> Found:
         """Of the global batch of which `batch` is what this rank has (nothing, where its share of it is 0)."""
@@ -67,7 +79,8 @@ class Step:
         values: dict[str, Mean] = {}
         for place, part in enumerate(parts):
             with sharing(self._model, last=place == len(parts) - 1):
-                loss, found = part_of(self._objective, self._model, part.batch, step, counts[place], whole)
+                with self._computing():
+                    loss, found = part_of(self._objective, self._model, part.batch, step, counts[place], whole)
                 loss = loss if part.weight else loss * 0.0
                 loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
@@ -82,7 +95,8 @@ class Step:
 
     def _against(self, step: int, share: float, found: dict[str, Mean]) -> list[Tensor]:
         """The rival's loss on what the model has just made, backward too; its numbers go into `found`."""
-        given = None if self._rival is None else self._rival.loss(step)
+        with self._computing():
+            given = None if self._rival is None else self._rival.loss(step)
         if given is None:
             return []
         loss, numbers = given

@@ -194,6 +194,18 @@ def test_a_loss_that_is_no_number_on_one_rank_ends_all_alike(processes, tmp_path
         run("tokenizer", tmp_path, change=lambda objective: Spoilt(objective, one))
 
 
+def test_what_is_planted_on_one_process_is_left_out_by_both_without_a_trace(processes):
+    out, told = processes
+    spoilt, without = (load_tensors(out / f"2/{name}.safetensors") for name in ("spoilt", "without"))
+    assert worst(spoilt, without) == 0
+    curves = [(out / f"2/{name}/metrics.jsonl").read_text().splitlines() for name in ("spoilt", "without")]
+    assert [line for line in curves[0] if "left_out" not in line] == curves[1]
+    for rank in told[2]:
+        left = [(one["batch"], one["reason"], one["count"]) for one in rank["spoilt"]["left_out"]]
+        assert left == [(9, "spike", BATCH), (13, "not_finite", BATCH)]
+        assert rank["without"]["left_out"] == []
+
+
 def on_rank(rank: int, act):
     """An objective that does something first, at step 4 on one rank."""
 
