@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
 _SIDES = ["latent_frames", "latent_height", "latent_width"]
+_IDENTITY = ["sample_id", "clip_id", "sha256", "mirrored", "fps", "start_frame", "num_frames"]
 _BLOCK = 512  # of a tar
 _MOST_SIDE = 1 << 24
 _MOST_START, _MOST_FRAMES = 1 << 40, 1 << 24  # of a sample in its clip
@@ -43,20 +44,25 @@ class Words(Sequence[str]):
     """A column of text as a sequence: no Python object a row until it is asked for."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
-        self._column = column
+        self.column = column
 
     def __len__(self) -> int:
-        return len(self._column)
+        return len(self.column)
 
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
-            return tuple(self._column.take(pa.array(range(*row.indices(len(self))), pa.int64())).to_pylist())
-        return self._column[int(row)].as_py()
+            return tuple(self.column.take(pa.array(range(*row.indices(len(self))), pa.int64())).to_pylist())
+        return self.column[int(row)].as_py()
 
     def __iter__(self) -> Iterator[str]:
-        for chunk in self._column.chunks:
+        for chunk in self.column.chunks:
             for start in range(0, len(chunk), _ROWS):
                 yield from chunk[start : start + _ROWS].to_pylist()
+
+
+def words(ids: Sequence[str]) -> pa.ChunkedArray:
+    """Ids as a column, without a copy where they are one."""
+    return ids.column if isinstance(ids, Words) else pa.chunked_array([pa.array(ids, pa.string())])
 
 
 class EncodedSamples:
@@ -93,13 +99,17 @@ class EncodedSamples:
 
     @functools.cached_property
     def identity(self) -> str:
-        """sha256 of the ids, the bytes of the records and the rates, in the order of the rows."""
-        digest = hashlib.sha256(b"encoded 1")
-        for batch in self.table.select(["sample_id", "sha256", "fps"]).to_batches(max_chunksize=_ROWS):
-            ids, hashes, fps = (column.to_pylist() for column in batch.columns)
-            digest.update("\n".join([*ids, ""]).encode())
-            digest.update(b"".join(hashes))
-            digest.update(np.array(fps, "<f8").tobytes())
+        """sha256 of the ids, the bytes of the records, the rates, and which frames of which clip a sample is (by these, signals
+        and text are joined to it), in the order of the rows."""
+        digest = hashlib.sha256(b"encoded 2")
+        for batch in self.table.select(_IDENTITY).to_batches(max_chunksize=_ROWS):
+            ids, clips, hashes, mirrored, *numbered = batch.columns
+            for words in (ids, clips):
+                digest.update("\n".join([*words.to_pylist(), ""]).encode())
+            digest.update(b"".join(hashes.to_pylist()))
+            digest.update(np.asarray(mirrored.to_numpy(zero_copy_only=False), "u1").tobytes())
+            for column in numbered:
+                digest.update(np.asarray(column.to_numpy(), "<f8" if column.type == pa.float64() else "<i8").tobytes())
         return digest.hexdigest()
 
     def __len__(self) -> int:

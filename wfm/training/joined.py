@@ -77,7 +77,7 @@ class JoinedSamples:
         self._mirrored = table.column("mirrored").to_numpy()
         self._places = np.zeros(0, np.int64)
         if signals.table is not None:
-            self._places = signals.table.places(table.column("clip_id").to_pylist(), self._starts, self._frames)
+            self._places = signals.table.places(table.column("clip_id"), self._starts, self._frames)
             if self._mirrored.any():
                 signals.table.require_signs(signals.mirror_signs)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from tests.wfm.data.record_rows import SHAPES, TRAIN, committed, latents, record_row
 from tests.wfm.data.test_energon import opened
 from wfm.artifacts import Artifact, Store
+from wfm.artifacts.listing import PartEntry
 from wfm.artifacts.pull import pull
 from wfm.data.encoded_samples import encoded_samples, require_samples
 from wfm.data.order import Source, sample_keys
@@ -180,6 +182,20 @@ LIES: dict[str, tuple[dict[str, Callable[[object], object]], str]] = {
 }  # fmt: skip
 
 
+def test_all_that_decides_what_a_row_gives_is_in_the_identity(folder: Path) -> None:
+    """Signals and text are joined by clip, first frame, number of frames and mirror: with others the same bytes are another
+    sample."""
+    seen = {require_samples(folder, "train").identity}
+    for name, other in {
+        "start_frame": 1, "num_frames": 8, "clip_id": "clip15", "mirrored": True, "fps": 12.0, "sha256": bytes(32),
+    }.items():  # fmt: skip
+        told(folder, **{name: lambda _, other=other: other})
+        seen.add(require_samples(folder, "train").identity)
+    assert len(seen) == 7
+    told(folder, source=lambda _: "elsewhere.mp4", start_seconds=lambda _: 9.0)
+    assert require_samples(folder, "train").identity in seen, "where it comes from decides nothing"
+
+
 @pytest.mark.parametrize("lie", LIES)
 def test_a_table_that_cannot_be_true_is_refused_when_it_is_opened(folder: Path, lie: str) -> None:
     columns, words = LIES[lie]
@@ -324,3 +340,30 @@ def test_an_array_is_taken_by_its_row_and_not_by_its_header() -> None:
     ):
         with pytest.raises(DataError, match=r"x holds .* its row says <f4 \[2, 3\]"):
             read_npy(data, (2, 3), ["<f4"], "x")
+
+
+def test_many_parts_are_opened_at_once_and_stay_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, entries = Store.open(tmp_path), []
+    for number in range(40):
+        key = hashlib.sha256(f"many {number}".encode()).hexdigest()
+        with store.part_attempt(key) as attempt:
+            with RecordWriter(attempt.path, f"{number:02x}") as records:
+                records.write("train", record_row(f"clip{number:02d}"), {"latents": latents(number, (1, 2, 2))})
+            attempt.commit(stage="encode_latents", kind="part")
+        entries.append(store.part(key).entry(f"{number:02x}"))
+    whole = store.attempt("d" * 64).commit(stage="encode_latents", kind="latents", parts=entries)
+    open_part, at_once, most = Artifact.open_part, [], 0
+
+    def slow(self: Artifact, entry: PartEntry) -> Artifact:
+        nonlocal most
+        at_once.append(1)
+        most = max(most, len(at_once))
+        time.sleep(0.02)
+        at_once.pop()
+        return open_part(self, entry)
+
+    monkeypatch.setattr(Artifact, "open_part", slow)
+    samples = require_samples(whole, "train")
+    assert list(samples.ids) == [f"clip{number:02d}:0" for number in range(40)]
+    assert most > 4, "one after the other it would be 1"
+    assert torch.equal(samples.read(7)["latents"], torch.from_numpy(latents(7, (1, 2, 2))))

@@ -47,6 +47,7 @@ class Skip:
 
     place: int
     source: str
+    row: int
     sample: str
     error: DataError
 
@@ -67,6 +68,8 @@ class Work:
     "int64 [packs]: of the samples of each pack, counted through."
     table: np.ndarray
     "int64 [6, n] (`Pack.table`) of all packs: what was planned, and then what took its place."
+    drawn: int
+    "Samples of the global step."
     share: float
     after: Any
     "The order's state after the step."
@@ -90,7 +93,7 @@ class Work:
     def failed(cls, error: BaseException) -> "Work":
         """In place of one that could not be planned."""
         nothing = np.zeros((6, 0), np.int64)
-        return cls(-1, "", [], nothing[0], nothing, 0.0, None, [], error=error, where="its plan")
+        return cls(-1, "", [], nothing[0], nothing, 0, 0.0, None, [], error=error, where="its plan")
 
 
 class Maker:
@@ -128,7 +131,8 @@ class Maker:
         table = packs[0].table.copy() if len(packs) == 1 else np.concatenate([pack.table for pack in packs], 1)
         count = table.shape[1]
         ends = np.cumsum([pack.table.shape[1] for pack in packs]) if len(packs) > 1 else np.array([count])
-        work = Work(step.number, step.lane, packs, ends, table, share, after, [{}] * count)
+        drawn = sum([pack.table.shape[1] for pack in step.packs])
+        work = Work(step.number, step.lane, packs, ends, table, drawn, share, after, [{}] * count)
         names = self._order.sources[work.lane]
         for index in np.unique(table[0]).tolist() if len(names) > 1 else (0,):
             places = np.flatnonzero(table[0] == index) if len(names) > 1 else slice(None)
@@ -201,7 +205,7 @@ class Maker:
         source, row = pack.table[:2, own].tolist()
         planned = int(self._sizes[names[source]][row])
         for attempt in range(ATTEMPTS):
-            work.skips.append(Skip(place, names[source], str(self._ids[names[source]][row]), error))
+            work.skips.append(Skip(place, names[source], row, str(self._ids[names[source]][row]), error))
             column = self._order.replace(work.lane, pack, own, attempt).table[:, own]
             source, row = column[:2].tolist()
             work.table[:, place] = column
