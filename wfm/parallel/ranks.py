@@ -4,15 +4,16 @@
     with ranks.telling():                  # what fails in here on one rank ends all of them
         if ranks.any(stopping()): ...      # asked of all, the same answer on all
         step = ranks.broadcast(step)       # rank 0's
-        loss = ranks.average(model, loss)  # gradients, and the loss, of the global batch
+        ranks.add_up(model, loss)              # gradients and loss of the global batch, of which each rank gives a part
 
 Ranks call the same things in the same order. Each call is a small row of numbers from every rank to every rank, with the call's
 label and number in it: ranks that are at different places say so and end, they do not take one answer for another. A rank that
 failed says so in its next row, wherever the others are; one that died or hangs is `RankLost` for the others, after
 `timeout_seconds` at the latest. Nothing is pickled.
 
-The global batch is shared sample by sample. `share` is the part of it that this rank has just been given, and every mean is
-weighted by it, so ranks with unequal shares give the mean over samples of one process.
+Ranks have unequal parts of a global batch. What is a mean over it is a sum of what each rank gives, divided by how many they
+have together: `total` tells that before the forward. `share` is the part of the batch that this rank has just been given;
+`mean` and `norm` weigh by it.
 
 ALONE is the twin of one process: the same calls, without torch.distributed. This file loads torch only where gradients or
 tensors come in.
@@ -135,31 +136,41 @@ class Ranks:
         rows = self._exchange(label, self.share * float(tensor.norm()))
         return tensor.new_tensor(math.sqrt(sum(row[0] * row[0] for row in rows)))
 
-    def average(self, module: "nn.Module", loss: "Tensor", label: str = "average") -> float:
-        """Make the gradients of `module`, of the mean `loss` over this rank's share, those of the mean over the global batch,
-        and return that mean. A parameter without a gradient on any rank stays without; one that some ranks have none for
-        counts as 0 there. Frozen parameters are left alone."""
-        number = float(loss.detach())
+    def total(self, counts: Mapping[str, float], label: str = "total") -> dict[str, float]:
+        """Numbers by name, added up over the ranks, each of which has the same names."""
         if self.size == 1:
-            return number
+            return dict(counts)
+        names = list(counts)
+        found: dict[str, float] = {}
+        for at in range(0, len(names), _WIDTH):
+            some = names[at : at + _WIDTH]
+            rows = self._exchange(f"{label}: {', '.join(some)}", *(counts[name] for name in some))
+            found |= {name: math.fsum(row[place] for row in rows) for place, name in enumerate(some)}
+        return found
+
+    def add_up(self, module: "nn.Module", *numbers: "Tensor", label: str = "gradients") -> None:
+        """Add up the gradients of `module` over the ranks, in place, and scalars such as the loss. Each rank's are of its part
+        of a mean over the global batch, divided already. A parameter without a gradient on any rank stays without; one that
+        some ranks have none for counts as 0 there. Frozen parameters are left alone. Nothing is read from a device."""
+        if self.size == 1:
+            return
         import torch
 
         learning = [p for p in module.parameters() if p.requires_grad]
         has = bytes(p.grad is not None for p in learning)
-        rows = self._exchange(label, self.share * number, float(zlib.crc32(has)))
+        rows = self._exchange(label, float(zlib.crc32(has)))
         with torch.no_grad(), self._only_together():
-            if len({row[1] for row in rows}) > 1:
+            if len({row[0] for row in rows}) > 1:
                 counts = torch.tensor(list(has), dtype=torch.int32)
                 self._sum(counts, label)
                 for parameter, count in zip(learning, counts.tolist(), strict=True):
                     if count and parameter.grad is None:
                         parameter.grad = torch.zeros_like(parameter)
-            for bucket in _buckets([p.grad for p in learning if p.grad is not None]):
-                flat = torch.cat([gradient.flatten() for gradient in bucket]).mul_(self.share)
+            for bucket in _buckets([*[p.grad for p in learning if p.grad is not None], *numbers]):
+                flat = torch.cat([tensor.flatten() for tensor in bucket])
                 self._sum(flat, label)
-                for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
-                    gradient.copy_(summed.view_as(gradient))
-        return sum(row[0] for row in rows)
+                for tensor, summed in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
+                    tensor.copy_(summed.view_as(tensor))
 
     # Weights
 

@@ -18,8 +18,8 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from wfm.models.folder import load_exactly, load_tensors, save_tensors
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat
 from wfm.training.config import TrainingConfig
-from wfm.training.ema import PowerEMA
+from wfm.training.ema import Average
 from wfm.training.optim import Optimizers
 
 KEPT = 2
@@ -64,7 +64,7 @@ class Learning:
     """Everything in a run that changes as it learns."""
 
     model: Player
-    average: PowerEMA | None = None
+    average: Average | None = None
     rival: Player | None = None
 
     def save(self, folder: Path) -> dict[str, list[str]]:
@@ -114,6 +114,10 @@ class _State:
     """Where the loader stands."""
     stateless: dict[str, list[str]]
     """Parameters without an optimiser's state, by file."""
+    meter: dict[str, list[float]] = field(default_factory=dict)
+    """What was measured since the last point of the curves (`wfm.training.meter`)."""
+    guard: dict[str, Any] = field(default_factory=dict)
+    """What the guard goes on from (`wfm.training.guard`)."""
 
 
 @dataclass(frozen=True)
@@ -301,11 +305,19 @@ class Keeper:
 
     # -- keeping
 
-    def keep(self, step: int, data: dict[str, Any], *, last: bool = False) -> None:
+    def keep(
+        self,
+        step: int,
+        data: dict[str, Any],
+        *,
+        meter: Mapping[str, list[float]] | None = None,
+        guard: Mapping[str, Any] | None = None,
+        last: bool = False,
+    ) -> None:
         """Write the state after `step` steps on this machine and offer it to the store (`last`: whatever the interval is)."""
         final = self._place(step)
         if not final.exists():
-            self._write(final, step, data)
+            self._write(final, step, lambda stateless: _State(data, stateless, dict(meter or {}), dict(guard or {})))
         config, now = self._config, time.monotonic()
         if self.uploads is not None and (last or now - self._offered >= config.checkpoint_store_seconds):
             self._offered = now
@@ -315,7 +327,7 @@ class Keeper:
             if old not in using:
                 shutil.rmtree(old, ignore_errors=True)
 
-    def _write(self, final: Path, step: int, data: dict[str, Any]) -> None:
+    def _write(self, final: Path, step: int, state: Callable[[dict[str, list[str]]], _State]) -> None:
         temporary = self._temporary(final)
         stateless = self._learning.save(temporary)
         if self.curve.exists():
@@ -324,7 +336,7 @@ class Keeper:
             step,
             self._fingerprint,
             list_files(temporary),
-            asdict(_State(data, stateless)),
+            asdict(state(stateless)),
             fence=0 if self._store is None else self._store.fence,
             key="" if self._store is None else self._store.key,
         )

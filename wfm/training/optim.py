@@ -130,7 +130,18 @@ class Optimizers:
         }
         for name, values in by_name.items():
             optimizer, parameter = owners[name]
-            optimizer.state[parameter] = {key: value.clone() for key, value in values.items()}
+            optimizer.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in values.items()}
+
+
+def norm_of(module: nn.Module) -> Tensor:
+    """The norm of all gradients of a module, a scalar on its device."""
+    return torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
+
+
+def clip(module: nn.Module, norm: Tensor, limit: float) -> None:
+    """Scale the gradients of a module, whose norm is known, to at most `limit`; 0: no limit. Waits for nothing."""
+    if limit:
+        torch.nn.utils.clip_grads_with_norm_(module.parameters(), limit, norm)
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:
