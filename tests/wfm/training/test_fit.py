@@ -210,7 +210,7 @@ def test_a_stop_reaches_the_pass_of_the_prior_and_of_what_is_watched():
     with stoppable(lambda: True), pytest.raises(Cancelled, match="during a pass"):
         build(DiffusionTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), encoded())
     with stoppable(lambda: True), pytest.raises(Cancelled, match="during a pass"):
-        held_out(encoded().val.values(), 3)
+        held_out(encoded().val.values(), 3, TrainingConfig())
     assert hasattr(fit, "__wrapped__"), "by @stops_passes"
 
 
