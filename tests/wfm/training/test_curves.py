@@ -6,23 +6,27 @@ from torch import nn
 
 from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.order import one_shape
+from wfm.models.loss import Mean, Summed
 from wfm.training.config import TrainingConfig
 from wfm.training.joint import JointObjective
 from wfm.training.loop import train
 from wfm.training.metrics import read_curve
 
 
-class Brightness:
-    """The mean of a video is to be its first number; the loss of step s is watched too."""
+class Brightness(Summed):
+    """The mean of a video is to be 1; images cost 10 more. The loss of each step is noted."""
 
     def __init__(self):
         self.losses = []
 
-    def loss(self, model, batch, step):
+    def counts(self, model, batch, step):
+        return {"video": float(len(batch["video"]))}
+
+    def sums(self, model, batch, step):
         video = batch["video"]
-        loss = (model(video.mean(dim=(2, 3, 4))) - 1).square().mean() + 10.0 * (video.shape[2] == 1)
-        self.losses.append(float(loss.detach()))
-        return loss, {"error": float(loss.detach()), "psnr": -float(loss.detach())}
+        total = ((model(video.mean(dim=(2, 3, 4))) - 1).square() + 10.0 * (video.shape[2] == 1)).sum()
+        self.losses.append(float(total.detach()) / len(video))
+        return {"video": total}, {"error": Mean(total.detach(), float(len(video)))}
 
 
 def curve_of(scratch, every, log_every=10, steps=40):
