@@ -1,8 +1,10 @@
-"""Attention behind one signature; the ranks of a run and what they agree on; later the meshes that spread a model.
+"""Attention behind one signature; the ranks of a run, what they agree on, and models that are spread over them.
 
 attention    attention(q, k, v, q_segments, kv_segments, mask=...) over a registry of kernels, with the plain fp64 twin
 varlen_cuda  the kernels for CUDA: flash-attn and torch's own
 ranks        join() -> Ranks: decisions of all, the gradient of the whole batch; ALONE, the twin of one process
+spread       a model whose parameters are spread over ranks (FSDP2, HSDP); Whole, the twin of one that is not
+shards       tensors of which each rank holds a part
 """
 
-__all__ = ["attention", "ranks", "varlen_cuda"]
+__all__ = ["attention", "ranks", "shards", "spread", "varlen_cuda"]

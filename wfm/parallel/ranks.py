@@ -85,6 +85,14 @@ class Ranks:
         """Whether `flag` holds on every rank."""
         return not self.any_of(not flag, label=label)[0]
 
+    def any_of_many(self, flags: Sequence[bool], label: str = "any of many") -> list[bool]:
+        """`any_of` for as many flags as there are, as many on each rank: one row where the ranks' flags are alike."""
+        mine = bytes(flags)
+        if self.size == 1 or len({row[0] for row in self._exchange(label, float(zlib.crc32(mine)))}) == 1:
+            return list(flags)
+        every = self._texts(label, mine, len(mine))
+        return [any(given) for given in zip(*every, strict=True)]
+
     def barrier(self, label: str) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
@@ -138,13 +146,16 @@ class Ranks:
     def average(self, module: "nn.Module", loss: "Tensor", label: str = "average") -> float:
         """Make the gradients of `module`, of the mean `loss` over this rank's share, those of the mean over the global batch,
         and return that mean. A parameter without a gradient on any rank stays without; one that some ranks have none for
-        counts as 0 there. Frozen parameters are left alone."""
+        counts as 0 there. Frozen parameters are left alone, and so are spread ones: their gradients are sums of all ranks' when
+        the backward pass ends (`wfm.parallel.spread`)."""
         number = float(loss.detach())
         if self.size == 1:
             return number
         import torch
 
-        learning = [p for p in module.parameters() if p.requires_grad]
+        from wfm.parallel.shards import is_spread
+
+        learning = [p for p in module.parameters() if p.requires_grad and not is_spread(p)]
         has = bytes(p.grad is not None for p in learning)
         rows = self._exchange(label, self.share * number, float(zlib.crc32(has)))
         with torch.no_grad(), self._only_together():

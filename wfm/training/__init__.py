@@ -6,6 +6,7 @@ Rooms, in reading order:
     config       TrainingConfig: steps, batch, optimiser, schedule, checkpoints, and what all training configs have; torch-free
     data_config  recipes: sources, rates, lanes, phases, batches or packs; torch-free
     optim        parameter groups, AdamW and Muon
+    muon         orthogonalised momentum, of matrices that are spread over ranks too
     schedule     the learning rate as a function of the step
     ema          the running average of the weights that sampling uses
     checkpoint   what a killed run resumes from, bit for bit
@@ -24,6 +25,6 @@ Rooms, in reading order:
 
 __all__ = [
     "checkpoint", "config", "data_config", "ema", "encode", "encode_config", "encode_text", "encoded",
-    "external_files", "fit_world_model", "held_out", "joint", "loop", "metrics", "moments", "objective", "optim", "order",
+    "external_files", "fit_world_model", "held_out", "joint", "loop", "metrics", "moments", "muon", "objective", "optim", "order",
     "pace", "schedule",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
+from wfm.parallel.shards import part_of
 from wfm.training.config import WIDEST
 
 
@@ -26,7 +27,8 @@ def gamma_of(width: float) -> float:
 
 
 class PowerEMA:
-    """Averaged copies of a module's parameters; buffers are taken as they are."""
+    """Averaged copies of a module's parameters; buffers are taken as they are. Of parameters that are spread over ranks each
+    rank averages its part."""
 
     def __init__(self, module: nn.Module, width: float) -> None:
         self.gamma = gamma_of(width)
@@ -37,15 +39,17 @@ class PowerEMA:
         """Take in the weights after optimiser step `step` (1-based)."""
         weight = 1 - (1 - 1 / step) ** (self.gamma + 1)
         names, live = zip(*module.named_parameters(), strict=True)
-        torch._foreach_lerp_([self.average[name] for name in names], [p.detach() for p in live], weight)
+        averages = [part_of(self.average[name]) for name in names]
+        torch._foreach_lerp_(averages, [part_of(parameter.detach()) for parameter in live], weight)
 
     @torch.no_grad()
     def swap(self, module: nn.Module) -> None:
         """Exchange the module's weights with the average; calling it twice changes nothing."""
         for name, parameter in module.named_parameters():
-            kept = parameter.detach().clone()
-            parameter.copy_(self.average[name])
-            self.average[name].copy_(kept)
+            mine, averaged = part_of(parameter.detach()), part_of(self.average[name])
+            kept = mine.clone()
+            mine.copy_(averaged)
+            averaged.copy_(kept)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages by parameter name."""

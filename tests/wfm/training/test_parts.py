@@ -12,7 +12,8 @@ from wfm.training.config import TrainingConfig
 from wfm.training.ema import PowerEMA, gamma_of
 from wfm.training.encode_config import EncodingConfig
 from wfm.training.metrics import Curve, read_curve
-from wfm.training.optim import Optimizers, is_hidden_matrix, orthogonalise
+from wfm.training.muon import orthogonalise
+from wfm.training.optim import Optimizers, is_hidden_matrix
 from wfm.training.schedule import rate
 
 

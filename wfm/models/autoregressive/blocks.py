@@ -40,6 +40,9 @@ class Block(nn.Module):
     The text's are `cross_attention_norm` and `cross_attention` (Cosmos), those of another context end in `_<name>`.
     """
 
+    called_apart = ("context_keys",)
+    "Methods that are called beside `forward` and read parameters: whoever spreads a block over ranks has to know them."
+
     def __init__(self, config: AutoregressiveConfig, layer: int) -> None:
         super().__init__()
         self.layer = layer
@@ -89,6 +92,10 @@ class Block(nn.Module):
         assert isinstance(norm, RMSNorm)
         assert isinstance(cross, Attention)
         return norm, cross
+
+    def context_keys(self, name: str, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of a context's tokens, for all calls that attend to it."""
+        return self.cross(name)[1].project_context(context)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, segments: Sequence[Segment]) -> Tensor:
         if len(segments) == 1:

@@ -172,7 +172,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
             packed, counts = packed_context(name, tokens, lengths, batch, slot.width)
             for mine, block in zip(found, self.layers, strict=True):
                 assert isinstance(block, Block)
-                keys, values = block.cross(name)[1].project_context(packed)
+                keys, values = block.context_keys(name, packed)
                 mine[name] = ContextKeys(keys, values, counts)
         return tuple(found) if any(found) else None
 
