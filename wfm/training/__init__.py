@@ -25,6 +25,6 @@ Rooms, in reading order:
 
 __all__ = [
     "checkpoint", "config", "data_config", "ema", "encode", "encode_config", "encode_text", "encoded",
-    "external_files", "fit_world_model", "held_out", "joint", "loop", "metrics", "moments", "muon", "objective", "optim", "order",
-    "pace", "schedule",
+    "external_files", "fit_world_model", "held_out", "joint", "loop", "metrics", "moments", "muon", "objective", "optim",
+    "order", "pace", "schedule",
 ]  # fmt: skip
