@@ -4,15 +4,16 @@
     with ranks.telling():                  # what fails in here on one rank ends all of them
         if ranks.any(stopping()): ...      # asked of all, the same answer on all
         step = ranks.broadcast(step)       # rank 0's
-        loss = ranks.average(model, loss)  # gradients, and the loss, of the global batch
+        ranks.add_up(model, loss)              # gradients and loss of the global batch, of which each rank gives a part
 
 Ranks call the same things in the same order. Each call is a small row of numbers from every rank to every rank, with the call's
 label and number in it: ranks that are at different places say so and end, they do not take one answer for another. A rank that
 failed says so in its next row, wherever the others are; one that died or hangs is `RankLost` for the others, after
 `timeout_seconds` at the latest. Nothing is pickled.
 
-The global batch is shared sample by sample. `share` is the part of it that this rank has just been given, and every mean is
-weighted by it, so ranks with unequal shares give the mean over samples of one process.
+Ranks have unequal parts of a global batch. What is a mean over it is a sum of what each rank gives, divided by how many they
+have together: `total` tells that before the forward. `share` is the part of the batch that this rank has just been given;
+`mean` and `norm` weigh by it.
 
 ALONE is the twin of one process: the same calls, without torch.distributed. This file loads torch only where gradients or
 tensors come in.
@@ -143,34 +144,44 @@ class Ranks:
         rows = self._exchange(label, self.share * float(tensor.norm()))
         return tensor.new_tensor(math.sqrt(sum(row[0] * row[0] for row in rows)))
 
-    def average(self, module: "nn.Module", loss: "Tensor", label: str = "average") -> float:
-        """Make the gradients of `module`, of the mean `loss` over this rank's share, those of the mean over the global batch,
-        and return that mean. A parameter without a gradient on any rank stays without; one that some ranks have none for
-        counts as 0 there. Frozen parameters are left alone, and so are spread ones: their gradients are sums of all ranks' when
-        the backward pass ends (`wfm.parallel.spread`)."""
-        number = float(loss.detach())
+    def total(self, counts: Mapping[str, float], label: str = "total") -> dict[str, float]:
+        """Numbers by name, added up over the ranks, each of which has the same names."""
         if self.size == 1:
-            return number
+            return dict(counts)
+        names = list(counts)
+        found: dict[str, float] = {}
+        for at in range(0, len(names), _WIDTH):
+            some = names[at : at + _WIDTH]
+            rows = self._exchange(f"{label}: {', '.join(some)}", *(counts[name] for name in some))
+            found |= {name: math.fsum(row[place] for row in rows) for place, name in enumerate(some)}
+        return found
+
+    def add_up(self, module: "nn.Module", *numbers: "Tensor", label: str = "gradients") -> None:
+        """Add up the gradients of `module` over the ranks, in place, and scalars such as the loss. Each rank's are of its part
+        of a mean over the global batch, divided already. A parameter without a gradient on any rank stays without; one that
+        some ranks have none for counts as 0 there. Frozen parameters are left alone. Nothing is read from a device. Those
+        of spread parameters are added up already, by the backward pass (`wfm.parallel.spread`)."""
+        if self.size == 1:
+            return
         import torch
 
         from wfm.parallel.shards import is_spread
 
         learning = [p for p in module.parameters() if p.requires_grad and not is_spread(p)]
         has = bytes(p.grad is not None for p in learning)
-        rows = self._exchange(label, self.share * number, float(zlib.crc32(has)))
+        rows = self._exchange(label, float(zlib.crc32(has)))
         with torch.no_grad(), self._only_together():
-            if len({row[1] for row in rows}) > 1:
+            if len({row[0] for row in rows}) > 1:
                 counts = torch.tensor(list(has), dtype=torch.int32)
                 self._sum(counts, label)
                 for parameter, count in zip(learning, counts.tolist(), strict=True):
                     if count and parameter.grad is None:
                         parameter.grad = torch.zeros_like(parameter)
-            for bucket in _buckets([p.grad for p in learning if p.grad is not None]):
-                flat = torch.cat([gradient.flatten() for gradient in bucket]).mul_(self.share)
+            for bucket in _buckets([*[p.grad for p in learning if p.grad is not None], *numbers]):
+                flat = torch.cat([tensor.flatten() for tensor in bucket])
                 self._sum(flat, label)
-                for gradient, summed in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
-                    gradient.copy_(summed.view_as(gradient))
-        return sum(row[0] for row in rows)
+                for tensor, summed in zip(bucket, flat.split([one.numel() for one in bucket]), strict=True):
+                    tensor.copy_(summed.view_as(tensor))
 
     # Weights
 
@@ -189,16 +200,19 @@ class Ranks:
                 self._from_first(tensor, "first weights")
 
     def require_alike(self, *modules: "nn.Module", label: str) -> None:
-        """Raise RanksDiffer, naming the ranks, unless all hold the same parameters and buffers as rank 0, bit for bit."""
+        """Raise RanksDiffer, naming the ranks, unless all hold the same parameters and buffers as rank 0, bit for bit; of
+        spread parameters, unless all that hold the same part do."""
         if self.size == 1:
             return
         hashes = self.gather([hash_of(module) for module in modules], label)
-        other = [rank for rank, found in enumerate(hashes) if found != hashes[0]]
+        places: list[list[int]] = self.gather(_parts_held(modules), label)
+        first = [places.index(place) for place in places]
+        other = [rank for rank, found in enumerate(hashes) if found != hashes[first[rank]]]
         if other:
             raise RanksDiffer(
-                f"{label}: rank {', '.join(map(str, other))} of {self.size} holds other weights than rank 0. Ranks take the "
-                "same steps only on the same kind of machine with as many threads each, and with sound memory. Nothing of "
-                "this was kept: the last checkpoint is whole"
+                f"{label}: rank {', '.join(map(str, other))} of {self.size} holds other weights than rank {first[other[0]]}. "
+                "Ranks take the same steps only on the same kind of machine with as many threads each, and with sound memory. "
+                "Nothing of this was kept: the last checkpoint is whole"
             )
 
     # How it travels
@@ -371,16 +385,27 @@ def _buckets(gradients: "Sequence[Tensor]") -> "Iterator[list[Tensor]]":
 
 
 def hash_of(module: "nn.Module") -> str:
-    """sha256 of all parameters and buffers."""
+    """sha256 of all parameters and buffers, of spread ones of the part that is here."""
     import hashlib
 
     import torch
 
+    from wfm.parallel.shards import part_of
+
     found = hashlib.sha256()
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        part = part_of(tensor.detach())
+        found.update(f"{name} {part.dtype} {list(part.shape)}".encode())
+        found.update(part.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return found.hexdigest()
+
+
+def _parts_held(modules: "Sequence[nn.Module]") -> list[int]:
+    """Which part this rank holds of each module's spread parameters; 0 where they are whole."""
+    from wfm.parallel.shards import mesh_of, place_in
+
+    meshes = [mesh_of(module.parameters()) for module in modules]
+    return [0 if mesh is None else place_in(mesh)[0] for mesh in meshes]
 
 
 def refuse_batch_statistics(module: "nn.Module") -> None:

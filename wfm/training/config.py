@@ -15,6 +15,7 @@ from wfm.models.family import FAMILIES, Family, FamilyConfig
 from wfm.models.parallel_config import ParallelConfig
 from wfm.registry import Named
 from wfm.training.data_config import DataConfig
+from wfm.training.guard_config import GuardConfig
 
 WIDEST = 0.3
 """Largest `ema_share`; see `wfm.training.ema`."""
@@ -43,13 +44,25 @@ class TrainingConfig(Config):
     "Steps of linear warm-up; 0: none."
     decay_share: float = 0.7
     "Last share of the steps over which the learning rate falls to `final_share` of its peak, linearly."
+    decay_shape: Literal["linear", "cosine"] = added("linear")
+    "How it falls: along a line, or half a cosine."
     final_share: Share = 0.02
-    "Learning rate at the end over its peak."
+    "Learning rate at the end over its peak, before any cool-down."
+    cooldown_share: Share = added(0.0)
+    """Last share of the steps, after the decay, over which the learning rate falls from `final_share` of its peak to nothing,
+    linearly; 0: none. With `decay_share` at most 1."""
     gradient_clip: AtLeastZero = 1.0
     "Largest norm of the gradient; 0: no limit."
     ema_share: float = pydantic.Field(0.05, ge=0, le=WIDEST)
     """Width of the running average of the weights over the length of training so far (power EMA), at most 0.3: no power gives a
     wider one; 0: no average."""
+    ema: Literal["power", "constant"] = added("power")
+    "power: an average as wide as `ema_share` says; constant: with the decay `ema_decay`."
+    ema_decay: Decay = added(0.9999)
+    "Decay a step of a constant average; the first steps forget faster."
+    precision: Literal["auto", "fp32", "bf16"] = added("auto")
+    """What a model computes in (torch.autocast); weights, their average and the optimiser's state are in fp32 whatever stands
+    here. auto: bf16 on a GPU, fp32 on a CPU."""
     log_every: Count = 10
     "Steps between points of the curves."
     validate_every: Natural = 150
@@ -60,6 +73,8 @@ class TrainingConfig(Config):
     "How its samples are read ahead."
     reading: ReadingConfig = added(ReadingConfig())
     "How records are read from disk and buckets."
+    guard: GuardConfig = added(GuardConfig())
+    "Which batches are left out because they would spoil the weights."
     mixture: str = how("")
     """Table of clip_id and weight, such as the mixture.parquet of `wfm taxonomy`: how often each clip is drawn. Empty: all
     alike. It enters the key by its sha256."""
@@ -73,6 +88,12 @@ class TrainingConfig(Config):
     checkpoint_drain_seconds: AtLeastZero = how(15.0)
     """Longest wait for the store at a stop and at the end. Of the grace between SIGTERM and SIGKILL (``WFM_GRACE_SECONDS``) it
     gets what step and save have left at most."""
+    device: Annotated[str, pydantic.Field(pattern=r"^(|cpu|cuda(:\d{1,3})?)$")] = how("")
+    """Where it trains: cpu, cuda, cuda:1; of several ranks on a machine, cuda is to each its own (LOCAL_RANK). Empty: where
+    `loader.device` puts the batches."""
+    accumulation: Count = how(1)
+    """Micro-batches that a rank's part of each global batch goes through the model in, one after the other: less memory, the
+    same step. Ranks share gradients once a step."""
     threads: Natural = how(0)
     "CPU threads of torch; 0: as torch chooses."
     stall_seconds: AboveZero = how(600.0)
@@ -86,6 +107,16 @@ class TrainingConfig(Config):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.decay_share <= 1:
             raise ValueError(f"decay_share is {self.decay_share}; it is a share between 0 and 1")
+        if self.decay_share + self.cooldown_share > 1 and self.cooldown_share:
+            raise ValueError(
+                f"decay_share {self.decay_share} and cooldown_share {self.cooldown_share} are more than all steps: the decay "
+                "ends where the cool-down begins, so make them 1 together at most"
+            )
+        if self.device and self.loader.device not in ("cpu", self.device):
+            raise ValueError(
+                f"device is {self.device!r} and loader.device {self.loader.device!r}: say one of them; batches go where it "
+                "trains"
+            )
         return self
 
 

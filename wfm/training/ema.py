@@ -1,7 +1,7 @@
-"""The running average of the weights, with a width that grows with the length of training (power EMA, Karras et al.
-2024).
+"""The running average of the weights: with a width that grows with the length of training (power EMA, Karras et al. 2024), or
+with a constant decay.
 
-With relative width s the decay at step n is (1 - 1 / n) ^ (gamma + 1), where gamma follows from s; the average then
+Power: with relative width s the decay at step n is (1 - 1 / n) ^ (gamma + 1), where gamma follows from s; the average then
 covers about the last share s of training whenever it is read, and the random start is forgotten by itself.
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from wfm.errors import ConfigError
 from wfm.parallel.shards import part_of
-from wfm.training.config import WIDEST
+from wfm.training.config import WIDEST, TrainingConfig
 
 
 def gamma_of(width: float) -> float:
@@ -26,30 +26,41 @@ def gamma_of(width: float) -> float:
     return float(np.real(roots).max())
 
 
-class PowerEMA:
-    """Averaged copies of a module's parameters; buffers are taken as they are. Of parameters that are spread over ranks each
-    rank averages its part."""
+class Average:
+    """Averaged copies of a module's parameters, in fp32 or better: in half precision an average loses most of what it is moved
+    by. Buffers are taken as they are. Of parameters that are spread over ranks each rank averages its part."""
 
-    def __init__(self, module: nn.Module, width: float) -> None:
-        self.gamma = gamma_of(width)
-        self.average = {name: p.detach().clone() for name, p in module.named_parameters()}
+    def __init__(self, module: nn.Module) -> None:
+        self.average = {name: _exact_copy(parameter) for name, parameter in module.named_parameters()}
+        self._live: dict[str, Tensor] = {}
+        "While the average stands in the module: weights that it could not be exchanged with exactly."
+
+    def weight(self, step: int) -> float:
+        """How much the weights after `step` steps (1-based) count in the average."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         """Take in the weights after optimiser step `step` (1-based)."""
-        weight = 1 - (1 - 1 / step) ** (self.gamma + 1)
         names, live = zip(*module.named_parameters(), strict=True)
         averages = [part_of(self.average[name]) for name in names]
-        torch._foreach_lerp_(averages, [part_of(parameter.detach()) for parameter in live], weight)
+        exact = [part_of(p.detach()).to(average.dtype) for p, average in zip(live, averages, strict=True)]
+        torch._foreach_lerp_(averages, exact, self.weight(step))
 
     @torch.no_grad()
     def swap(self, module: nn.Module) -> None:
         """Exchange the module's weights with the average; calling it twice changes nothing."""
         for name, parameter in module.named_parameters():
-            mine, averaged = part_of(parameter.detach()), part_of(self.average[name])
-            kept = mine.clone()
-            mine.copy_(averaged)
-            averaged.copy_(kept)
+            mine, average = part_of(parameter.detach()), part_of(self.average[name])
+            if mine.dtype == average.dtype:
+                kept = mine.clone()
+                mine.copy_(average)
+                average.copy_(kept)
+            elif name in self._live:
+                mine.copy_(self._live.pop(name))
+            else:
+                self._live[name] = mine.clone()
+                mine.copy_(average)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages by parameter name."""
@@ -61,3 +72,37 @@ class PowerEMA:
             raise KeyError(f"averages of other parameters: {sorted(set(tensors) ^ set(self.average))[:5]}")
         for name, tensor in tensors.items():
             self.average[name].copy_(tensor)
+
+
+class PowerEMA(Average):
+    """With a relative width: see above."""
+
+    def __init__(self, module: nn.Module, width: float) -> None:
+        super().__init__(module)
+        self.gamma = gamma_of(width)
+
+    def weight(self, step: int) -> float:
+        return 1 - (1 - 1 / step) ** (self.gamma + 1)
+
+
+class ConstantEMA(Average):
+    """With the same decay at every step: over about the last 1 / (1 - decay) steps. In the first steps the decay is at most
+    (1 + n) / (10 + n), as usual, so that the random start does not stay in it."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        super().__init__(module)
+        self.decay = decay
+
+    def weight(self, step: int) -> float:
+        return 1 - min(self.decay, (1 + step) / (10 + step))
+
+
+def average_of(module: nn.Module, config: TrainingConfig) -> Average | None:
+    """The average that a run keeps; None: it keeps none."""
+    if config.ema == "constant":
+        return ConstantEMA(module, config.ema_decay)
+    return PowerEMA(module, config.ema_share) if config.ema_share else None
+
+
+def _exact_copy(parameter: Tensor) -> Tensor:
+    return parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32), copy=True)

@@ -29,6 +29,7 @@ from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat
 from wfm.training.checkpoint import Scratch
 from wfm.training.config import WorldTrainingConfig
+from wfm.training.device import place
 from wfm.training.encoded import Encoded, Source, read_encoded
 from wfm.training.external_files import external_files
 from wfm.training.held_out import Batch, held_out, mean_over
@@ -69,7 +70,7 @@ def fit_world_model(
     model, objective, card = build(config, tokenizer.config, data)
     fitting.require_shapes(model, config, shapes_of(data.train.values()))
     go_on(model, card, config)
-    with closing(data), Loader(drawn, order, config.training.loader) as loader:
+    with closing(data), Loader(drawn, order, place(config.training)) as loader:
         result = train(
             model,
             objective,

@@ -13,34 +13,40 @@ made, and is part of every checkpoint.
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wfm.artifacts.lease import LeaseHeld
 from wfm.crash_points import crash_point
 from wfm.data.loader.loading import Loader
-from wfm.errors import Cancelled, WfmError
+from wfm.errors import Cancelled
 from wfm.log import get_logger, progress
 from wfm.models.fast_cpu import fast_cpu
+from wfm.models.loss import Mean
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.parallel.spread import Whole
 from wfm.pulse import beat, expecting
 from wfm.stopping import FOR_THE_END, left
 from wfm.training.checkpoint import Keeper, Learning, Player, Scratch
 from wfm.training.config import TrainingConfig
-from wfm.training.ema import PowerEMA
-from wfm.training.metrics import Curve, mean_of_ranks
-from wfm.training.objective import Objective, Rival
-from wfm.training.optim import Optimizers
+from wfm.training.device import to_device
+from wfm.training.divergence import Sound
+from wfm.training.ema import Average, average_of
+from wfm.training.guard import Guard, Verdict, kind_of, players_of
+from wfm.training.meter import Meter
+from wfm.training.metrics import Curve
+from wfm.training.objective import Objective, Rival, SummedObjective
+from wfm.training.optim import Optimizers, clip
 from wfm.training.pace import Pace
 from wfm.training.schedule import rate
+from wfm.training.step import Step
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 Validate = Callable[[Any], dict[str, float]]
@@ -52,10 +58,6 @@ WORTH_TELLING = 0.02
 """Share of the time spent waiting for data from which on progress says so."""
 FIRST_STEP = 3
 """The first step may take so many times as long as any other: it compiles, and fills caches."""
-
-
-class TrainingDiverged(WfmError):
-    """The loss or a gradient stopped being a number."""
 
 
 @dataclass
@@ -75,6 +77,8 @@ class TrainingResult:
     "Of `seconds`, those in which the training waited for the store (`wfm.training.pace`)."
     waited_for_data: float = 0.0
     "Of `seconds`, those in which no batch was ready."
+    left_out: list[dict[str, Any]] | None = None
+    "Batches of the whole run that the guard left out (`wfm.training.guard.Left`); None: there was no guard."
     skipped: dict[str, int] = field(default_factory=dict)
     "Samples that could not be read in this attempt and that others took the place of, by reason."
 
@@ -83,12 +87,17 @@ class TrainingResult:
         names = (
             "steps", "resumed_from", "samples_per_second", "seconds", "waited", "waited_for_data", "skipped",
         )  # fmt: skip
-        return {**{name: getattr(self, name) for name in names}, "validation": self.final}
+        left_out = {} if self.left_out is None else {"left_out": self.left_out}
+        return {**{name: getattr(self, name) for name in names}, **left_out, "validation": self.final}
+
+
+def _whole(model: nn.Module) -> Whole:
+    return Whole()
 
 
 def train(
     model: nn.Module,
-    objective: Objective,
+    objective: Objective | SummedObjective,
     data: Loader,
     config: TrainingConfig,
     *,
@@ -99,29 +108,44 @@ def train(
     run: Mapping[str, Any] | None = None,
     description: str = "training",
     ranks: Ranks = ALONE,
+    spread: Callable[[nn.Module], Whole] = _whole,
 ) -> TrainingResult:
     """Train `model` in place for `config.steps` steps; it ends with the averaged weights. `scratch`: where it
-    keeps what it would go on from (`wfm.training.checkpoint`). On a CPU it is `fast_cpu` from here on.
+    keeps what it would go on from (`wfm.training.checkpoint`). It goes where `data` puts its batches, and on a CPU it is
+    `fast_cpu` from here on.
 
     `validate(model)` is called with the averaged weights in evaluation mode. `run`: whatever else decides the result (the
     loss, files it reads), as JSON values: a checkpoint of a run that differs in it is not resumed. Raises Cancelled
     (after writing a checkpoint) when `stopping()` turns true, LeaseHeld (without one) when another process has taken the work
-    over, TrainingDiverged for a loss or gradient that is not finite.
+    over, TrainingDiverged for a loss or gradient that is not finite: at the next point, validation or checkpoint, of which none
+    is then made. A step waits for nothing that the device computes; what it found is read when a point of the curves is due.
+
+    `spread(model)` spreads its parameters over the ranks (`wfm.parallel.spread`), and they stay so.
 
     Each of `ranks` calls this with the same model and data and takes its share of every batch; all of them end alike,
     whichever was asked to stop or failed. Rank 0 alone writes. All validate: as quick as one of them would be, and none waits.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    device = torch.device(data.config.device)
+    to_device(model, device)
+    if rival is not None:
+        to_device(rival.module, device)
     fast_cpu(model)
     data.share_with(ranks.rank, ranks.size)
     modules = [model] if rival is None else [model, rival.module]
     with ranks.telling():
         for module in modules:
             ranks.begin_alike(module)
+        laid = spread(model)
         optimizers = Optimizers(model, config)
-        average = PowerEMA(model, config.ema_share) if config.ema_share else None
+        average = average_of(model, config)
         second = None if rival is None else Player(rival.module, Optimizers(rival.module, rival.config))
+        sound = [Sound(description, config.learning_rate)]
+        if rival is not None:
+            sound.append(Sound(f"{description} (second player)", rival.config.learning_rate))
+        stepping, meter = Step(model, objective, config, ranks, rival, device, laid), Meter()
+        guard = Guard(config.guard, modules, description) if config.guard.most_left_out else None
         fingerprint = fingerprint_of(model, config, data, rival, run)
         keeper = Keeper(scratch, Learning(Player(model, optimizers), average, second), fingerprint, config, ranks)
         found = keeper.resume()
@@ -129,6 +153,10 @@ def train(
         if found is not None:
             data.restore(found.state["data"])
             first = found.step
+            if ranks.leads:
+                meter.restore(found.state.get("meter", {}))
+            if guard is not None:
+                guard.restore(found.state.get("guard", {}))
             get_logger(__name__).info("%s: resumed at step %d of %d", description, first, config.steps)
         pace = Pace(config, ranks, keeper.uploads, first)
         curve = Curve(keeper.curve, keep_until=first) if ranks.leads else None
@@ -136,10 +164,13 @@ def train(
         beat("load")
 
         def keep(step: int, *, last: bool = False) -> None:
+            _require(sound)
             ranks.require_alike(*modules, label=f"{description}, step {step}")
-            if ranks.leads:
+            measured = meter.save(ranks)
+            if ranks.leads or keeper.together:
                 crash_point("before_checkpoint")
-                keeper.keep(step, data.state(), last=last)
+                extra = {"meter": measured, "guard": {} if guard is None else guard.state()}
+                keeper.keep(step, data.state(), **extra, last=last)
                 crash_point("after_checkpoint")
             pace.kept(step)
             beat("save")
@@ -160,7 +191,8 @@ def train(
         final: dict[str, float] = {}
         limit = config.stall_seconds
         with _shown(config.steps, description, first, ranks) as advance, expecting("training", limit):
-            for step in range(first, config.steps):
+            step, note = first, ""
+            while step < config.steps:
                 overdue = time.monotonic() - saved > config.checkpoint_seconds
                 stop, overdue, behind = ranks.any_of(leaving(), overdue, pace.behind(step), label="stop or save")
                 if behind and not stop:
@@ -173,34 +205,47 @@ def train(
                     except Cancelled:
                         leave(step)
                     ranks.share = data.share
-                    loss, values = objective.loss(model, batch, step)
-                    loss.backward()
-                    number = ranks.average(model, loss)
-                    norm = _clip(model, config.gradient_clip)
-                    _require_finite(number, norm, description, step, config)
+                    if guard is not None:
+                        guard.before_pass()
+                    gradients = stepping.gradients(batch, step)
+                    kind = kind_of(objective, batch, step)
+                    if guard is not None:
+                        verdict = guard.judge(kind, players_of(gradients))
+                        if verdict is not None:  # the next batch of the order is taken for this step
+                            guard.take_back()
+                            _leave_out(guard, step, verdict, data, ranks, curve)
+                            continue
                     factor = rate(step, config)
+                    clip(model, gradients.model.norm, config.gradient_clip)
                     optimizers.step(factor)
-                    if rival is not None and second is not None:
-                        values = {**values, **_rival_step(rival, second.optimizers, factor, description, step, ranks)}
-                    done = step + 1
+                    sound[0].note(step, gradients.model)
+                    if rival is not None and second is not None and gradients.rival is not None:
+                        clip(rival.module, gradients.rival.norm, rival.config.gradient_clip)
+                        second.optimizers.step(factor)
+                        sound[1].note(step, gradients.rival)
+                    step = done = step + 1
                     if average is not None:
                         average.update(model, done)
                 beat("step")
                 crash_point("after_step")
+                meter.add(gradients.values)
+                if ranks.leads:  # they are of the whole batch already
+                    loss = Mean(gradients.model.loss, 1.0)
+                    meter.add({"loss": loss, "gradient_norm": Mean(gradients.model.norm, 1.0)})
+                    if kind and f"loss_{kind}" not in gradients.values:
+                        meter.add({f"loss_{kind}": loss})
                 if done % config.log_every == 0 or done == config.steps:
-                    point = {
-                        "loss": number,
-                        "learning_rate": config.learning_rate * factor,
-                        "gradient_norm": norm,
-                        **mean_of_ranks(values, ranks),
-                    }
+                    _require(sound)
+                    means = meter.point(ranks)
+                    note = f"loss {means['loss']:.4f}"
                     if curve is not None and clock is not None:
-                        curve.add(done, point)
+                        curve.add(done, _point(means, config.learning_rate * factor))
                         clock.add(done, {"seconds": time.monotonic() - began, **data.counters()})
                 last = done == config.steps
                 if validate is not None and (last or (config.validate_every and done % config.validate_every == 0)):
+                    _require(sound)
                     with expecting("validation", limit):
-                        final = ranks.broadcast(_validated(model, average, validate), "validation")
+                        final = ranks.broadcast(_validated(model, average, laid, validate), "validation")
                     beat("validation")
                     if curve is not None:
                         curve.add(done, {f"validation_{name}": value for name, value in final.items()})
@@ -208,7 +253,7 @@ def train(
                     with expecting("save", limit):
                         keep(done, last=last)
                     saved = time.monotonic()
-                advance(f"loss {number:.4f}{_waiting(data.waited, began)}{pace.words()}")
+                advance(f"{note}{_waiting(data.waited, began)}{pace.words()}")
         with expecting("the end", limit):
             _drained(keeper, ranks, config)
             if average is not None:
@@ -216,7 +261,7 @@ def train(
             model.eval()
             if validate is not None and not final:  # killed between the last step and the end
                 with torch.no_grad():
-                    final = ranks.broadcast(validate(model), "validation")
+                    final = ranks.broadcast(laid.run(validate, model), "validation")
             crash_point("before_end")
             ranks.barrier("end")
     seconds = time.monotonic() - began
@@ -229,7 +274,8 @@ def train(
         final,
         pace.waited,
         data.waited,
-        _by_reason(data.skipped),
+        left_out=None if guard is None else guard.told(),
+        skipped=_by_reason(data.skipped),
     )
 
 
@@ -275,28 +321,23 @@ def _shown(steps: int, description: str, first: int, ranks: Ranks) -> Iterator[C
         yield lambda note: bar.advance(1, note=note)
 
 
-def _rival_step(
-    rival: Rival, optimizers: Optimizers, factor: float, description: str, step: int, ranks: Ranks
-) -> dict[str, float]:
-    """The second player's step, and what it has to say; nothing as long as it does not learn."""
-    given = rival.loss(step)
-    if given is None:
-        return {}
-    loss, values = given
-    loss.backward()
-    number = ranks.average(rival.module, loss)
-    norm = _clip(rival.module, rival.config.gradient_clip)
-    _require_finite(number, norm, f"{description} (second player)", step, rival.config)
-    optimizers.step(factor)
-    return values
+def _point(means: Mapping[str, float], learning_rate: float) -> dict[str, float]:
+    """A point of the curves: what every training has first."""
+    first = {"loss": means["loss"], "learning_rate": learning_rate, "gradient_norm": means["gradient_norm"]}
+    return {**first, **{name: value for name, value in means.items() if name not in first}}
 
 
-def _require_finite(loss: float, norm: float, description: str, step: int, config: TrainingConfig) -> None:
-    if not (math.isfinite(loss) and math.isfinite(norm)):
-        raise TrainingDiverged(
-            f"{description}: step {step} gave loss {loss} and gradient norm {norm}; lower the learning rate "
-            f"({config.learning_rate}) or look at the data of this step"
-        )
+def _require(sound: list[Sound]) -> None:
+    for one in sound:
+        one.require()
+
+
+def _leave_out(guard: Guard, step: int, verdict: Verdict, data: Loader, ranks: Ranks, curve: Curve | None) -> None:
+    """Write down the batch that was to be `step`, on all ranks; rank 0 in the curves too."""
+    left = guard.leave_out(step, verdict, *data.handed(), ranks)
+    if curve is not None:
+        curve.note(step, "left_out", asdict(left))
+    beat("step")
 
 
 def fingerprint_of(
@@ -317,22 +358,14 @@ def fingerprint_of(
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _clip(model: nn.Module, limit: float) -> float:
-    gradients: list[Tensor] = [p.grad for p in model.parameters() if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
-    if limit and torch.isfinite(norm):
-        torch.nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
-    return float(norm)
-
-
 @torch.no_grad()
-def _validated(model: nn.Module, average: PowerEMA | None, validate: Validate) -> dict[str, float]:
+def _validated(model: nn.Module, average: Average | None, laid: Whole, validate: Validate) -> dict[str, float]:
     """Run a validation with the averaged weights, leaving everything as it was."""
     if average is not None:
         average.swap(model)
     model.eval()
     try:
-        return validate(model)
+        return laid.run(validate, model)
     finally:
         model.train()
         if average is not None:

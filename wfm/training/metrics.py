@@ -4,10 +4,10 @@ clock."""
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 from wfm.artifacts.atomic import replace_on_disk
-from wfm.data.psnr import mean_psnr
-from wfm.parallel.ranks import Ranks
+from wfm.training.divergence import TrainingDiverged
 
 Number = float | int
 
@@ -26,9 +26,14 @@ class Curve:
         with self.path.open("a") as file:
             file.write(_line({"step": step, **values}))
 
+    def note(self, step: int, name: str, what: dict[str, Any]) -> None:
+        """Something that happened after `step` steps, which is no number: `what` as JSON values under its name."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, name: what}) + "\n")
 
-def read_curve(path: Path) -> list[dict[str, Number]]:
-    """Every point of a file, in order; a last line cut short by a kill is left out."""
+
+def read_curve(path: Path) -> list[dict[str, Any]]:
+    """Every point of a file, in order, and what was noted; a last line cut short by a kill is left out."""
     points = []
     for line in path.read_text().splitlines():
         try:
@@ -38,22 +43,15 @@ def read_curve(path: Path) -> list[dict[str, Number]]:
     return points
 
 
-def mean_of_ranks(values: dict[str, Number], ranks: Ranks) -> dict[str, Number]:
-    """Numbers that are each a mean over a rank's share of a batch -> their means over the batch. A PSNR is averaged as the
-    squared error that it stands for."""
-    if ranks.size == 1:
-        return values
-    found: list[tuple[float, dict[str, Number]]] = ranks.gather((ranks.share, values), "numbers")
-    means = {}
-    for name in {name: None for _, one in found for name in one}:
-        rows = [(share, one[name]) for share, one in found if share and name in one]
-        of_shares = math.fsum(share * value for share, value in rows) / math.fsum(share for share, _ in rows)
-        means[name] = mean_psnr(rows) if name.endswith("psnr") else of_shares
-    return means
-
-
 def _line(values: dict[str, Number]) -> str:
+    """A point as text. Raises TrainingDiverged, naming them, for numbers that are not finite."""
+    bad = {name: value for name, value in values.items() if isinstance(value, float) and not math.isfinite(value)}
+    if bad:
+        told = ", ".join(f"{name} {value}" for name, value in bad.items())
+        raise TrainingDiverged(
+            f"after step {values['step']}: {told}: no finite number. The weights have gone astray, or the data or the figure "
+            "itself is at fault: look at the curves up to here, lower training.learning_rate, or let batches that would spoil "
+            "the weights be left out (training.guard.most_left_out)"
+        )
     plain = {name: float(f"{value:.7g}") if isinstance(value, float) else value for name, value in values.items()}
-    if any(isinstance(value, float) and not math.isfinite(value) for value in plain.values()):
-        raise ValueError(f"a curve holds finite numbers only: {plain}")
     return json.dumps(plain) + "\n"

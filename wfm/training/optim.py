@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from wfm.parallel.shards import scale_down, total_norm
 from wfm.training.config import TrainingConfig
 from wfm.training.muon import Muon
 
@@ -79,7 +80,18 @@ class Optimizers:
         }
         for name, values in by_name.items():
             optimizer, parameter = owners[name]
-            optimizer.state[parameter] = {key: value.clone() for key, value in values.items()}
+            optimizer.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in values.items()}
+
+
+def norm_of(module: nn.Module) -> Tensor:
+    """The norm of all gradients of a module, a scalar on its device; of spread ones over all ranks, which all ask."""
+    return total_norm(p.grad for p in module.parameters() if p.grad is not None)
+
+
+def clip(module: nn.Module, norm: Tensor, limit: float) -> None:
+    """Scale the gradients of a module, whose norm is known, to at most `limit`; 0: no limit. Waits for nothing."""
+    if limit:
+        scale_down([p.grad for p in module.parameters() if p.grad is not None], limit, norm)
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:

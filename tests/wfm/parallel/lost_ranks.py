@@ -44,7 +44,7 @@ def losing(how: str, out: Path) -> Callable[[Ranks], None]:
                 model.zero_grad()
                 loss = model(torch.ones(1, 3)).sum()
                 loss.backward()
-                ranks.average(model, loss, "step 5")
+                ranks.add_up(model, loss.detach(), label="step 5")
         except RankLost as error:
             told = {"how": how, "seconds": time.monotonic() - began, "words": str(error)}
             (out / f"{how}.json").write_text(json.dumps(told))

@@ -31,7 +31,8 @@ def test_the_twin_of_one_process_answers_for_itself():
     loss = model(torch.ones(1, 2)).sum()
     loss.backward()
     before = model.weight.grad.clone()
-    assert ALONE.average(model, loss) == float(loss.detach())
+    ALONE.add_up(model, loss.detach())
+    assert ALONE.total({"tokens": 3.0}) == {"tokens": 3.0}
     assert torch.equal(model.weight.grad, before)
     ALONE.begin_alike(nn.BatchNorm1d(3))  # its statistics are those of the batch
     ALONE.require_alike(model, label="x")
@@ -61,6 +62,17 @@ def test_all_hear_the_same():
         assert mean == pytest.approx(14 / 6)
 
 
+def test_counts_add_up_by_name_and_other_names_are_heard():
+    def work(ranks):
+        counts = {f"term{place}": float(place * 10**ranks.rank) for place in range(5)}  # more than a row holds
+        return ranks.total(counts)
+
+    assert in_threads(3, work) == [{f"term{place}": 111.0 * place for place in range(5)}] * 3
+    for error in in_threads(2, lambda ranks: ranks.total({f"of{ranks.rank}": 1.0}, "how many")):
+        assert isinstance(error, RanksDiffer)
+        assert "rank 0 at 'how many: of0', rank 1 at 'how many: of1'" in str(error)
+
+
 def test_a_value_that_is_data_is_refused():
     for found in in_threads(2, lambda ranks: ranks.gather("x" * 2**21, "names")):
         assert isinstance(found, ConfigError)
@@ -77,27 +89,26 @@ class Three(nn.Module):
 
 
 @pytest.mark.parametrize("bucket", [1, 40, 2**20])
-def test_gradients_are_weighted_by_share_and_missing_ones_count_as_0(monkeypatch, bucket):
+def test_gradients_add_up_and_missing_ones_count_as_0(monkeypatch, bucket):
     monkeypatch.setattr(module, "BUCKET_BYTES", bucket)
 
     def work(ranks):
         model = Three()
-        ranks.share = (0.5, 0.3, 0.2)[ranks.rank]
         for number, parameter in enumerate(model.first.parameters(), 1):
             parameter.grad = torch.full_like(parameter, number * 10.0**ranks.rank)
         if ranks.rank == 1:
             model.single.weight.grad = torch.ones_like(model.single.weight)
         model.fixed.weight.grad = torch.full_like(model.fixed.weight, float(ranks.rank))
-        loss = ranks.average(model, torch.tensor(float(ranks.rank)))
-        return model, loss
+        loss = torch.tensor(float(ranks.rank), dtype=torch.float64)
+        ranks.add_up(model, loss)
+        return model, float(loss)
 
     ends = in_threads(3, work)
     for rank, (model, loss) in enumerate(ends):
-        assert loss == pytest.approx(0.3 + 0.4)
-        mean = 0.5 + 3.0 + 20.0
-        assert torch.allclose(model.first.weight.grad, torch.tensor(mean, dtype=torch.float64))
-        assert torch.allclose(model.first.bias.grad, torch.tensor(2 * mean, dtype=torch.float64))
-        assert torch.allclose(model.single.weight.grad, torch.tensor(0.3))
+        assert loss == 3
+        assert torch.allclose(model.first.weight.grad, torch.tensor(111.0, dtype=torch.float64))
+        assert torch.allclose(model.first.bias.grad, torch.tensor(222.0, dtype=torch.float64))
+        assert torch.allclose(model.single.weight.grad, torch.tensor(1.0))
         assert model.single.bias.grad is None  # nobody has one
         assert torch.equal(model.fixed.weight.grad, torch.full((2, 2), float(rank)))  # frozen: left alone
         assert torch.equal(model.first.weight.grad, ends[0][0].first.weight.grad)
@@ -121,7 +132,8 @@ def test_what_is_not_finite_stays_so_on_all():
     def work(ranks):
         ranks.share = 0.5
         infinite = torch.tensor((math.inf, -math.inf)[ranks.rank])
-        return ranks.average(nn.Linear(1, 1), infinite), float(ranks.norm(torch.tensor([1e200], dtype=torch.float64)))
+        ranks.add_up(nn.Linear(1, 1), infinite)
+        return float(infinite), float(ranks.norm(torch.tensor([1e200], dtype=torch.float64)))
 
     for loss, norm in in_threads(2, work):
         assert math.isnan(loss)
@@ -176,12 +188,13 @@ def test_a_rank_that_is_a_call_ahead_says_so():
     assert all(isinstance(error, WfmError) for error in in_threads(2, work))
 
 
-@pytest.mark.parametrize("call", ["any", "gather", "average", "barrier", "require_alike"])
+@pytest.mark.parametrize("call", ["any", "gather", "add_up", "total", "barrier", "require_alike"])
 def test_what_failed_on_one_rank_is_heard_wherever_the_others_are(call):
     model = nn.Linear(2, 1)
     calls = {
         "any": lambda ranks: ranks.any(False), "gather": lambda ranks: ranks.gather(1),
-        "average": lambda ranks: ranks.average(model, torch.zeros(())), "barrier": lambda ranks: ranks.barrier("end"),
+        "add_up": lambda ranks: ranks.add_up(model), "total": lambda ranks: ranks.total({"tokens": 1.0}),
+        "barrier": lambda ranks: ranks.barrier("end"),
         "require_alike": lambda ranks: ranks.require_alike(model, label="weights"),
     }  # fmt: skip
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tests.wfm.parallel.forked import fork_ranks
-from tests.wfm.training.rank_runs import Done, run
+from tests.wfm.training.rank_runs import PLANTED, STRICT, Done, planted, run
 from tests.wfm.training.whole_fit import fit
 from wfm.artifacts import Store
 from wfm.models.folder import save_tensors
@@ -56,6 +56,7 @@ def work(out: Path) -> Callable[[Ranks], None]:
                 ends[name] = {"error": f"{type(error).__name__}: {error}"}
                 return
             ends[name] = {"seen": done.seen, "final": done.result.final, "resumed_from": done.result.resumed_from}
+            ends[name]["left_out"] = done.result.left_out
             if again.leads:
                 save_tensors(done.weights(), folder / f"{name}.safetensors")
 
@@ -65,6 +66,8 @@ def work(out: Path) -> Callable[[Ranks], None]:
             asked = iter(range(100))
             note("stopped", "diffusion", stopping=lambda: next(asked) == STOPPED_AT and ranks.rank == 1)
             note("begun_by_one", "diffusion")
+            note("spoilt", "counted", change=planted(ranks), guard=STRICT)
+            note("without", "counted", omitted=PLANTED, guard=STRICT)
             note("nan", "tokenizer", change=lambda objective: Spoilt(objective, ranks))
             mine, again = folder / f"fit{ranks.rank}", ProcessRanks(ranks.rank, ranks.size, 60.0)
             ends["fit"] = fit(Store.open(out / "store"), mine / "out", mine / "scratch", again)

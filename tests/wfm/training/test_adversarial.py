@@ -15,8 +15,9 @@ from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.families.tokenizer.fit import rival_of
 from wfm.models.folder import load_tensors, save_tensors
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig, TokenizerObjective
+from wfm.training.divergence import TrainingDiverged
 from wfm.training.joint import JointObjective
-from wfm.training.loop import TrainingDiverged, train
+from wfm.training.loop import train
 from wfm.training.metrics import read_curve
 
 SETTINGS = {

@@ -10,7 +10,8 @@ from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.order import one_shape
 from wfm.errors import Cancelled, ConfigError, DataError
 from wfm.training.config import TrainingConfig
-from wfm.training.loop import TrainingDiverged, fingerprint_of, train
+from wfm.training.divergence import TrainingDiverged
+from wfm.training.loop import fingerprint_of, train
 from wfm.training.metrics import read_curve
 
 

@@ -1,15 +1,18 @@
 """The small parts of the loop: schedule, average, optimisers, curves."""
 
 import json
+import math
 
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from wfm.errors import ConfigError
+from wfm.errors import ConfigError, outcome_of
 from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.training.config import TrainingConfig
-from wfm.training.ema import PowerEMA, gamma_of
+from wfm.training.divergence import TrainingDiverged
+from wfm.training.ema import ConstantEMA, PowerEMA, average_of, gamma_of
 from wfm.training.encode_config import EncodingConfig
 from wfm.training.metrics import Curve, read_curve
 from wfm.training.muon import orthogonalise
@@ -30,6 +33,20 @@ def test_schedule_warms_up_holds_and_decays():
 def test_schedule_without_decay():
     config = TrainingConfig(steps=10, warmup_steps=1, decay_share=0)
     assert [rate(step, config) for step in range(10)] == [1.0] * 10
+
+
+def test_schedule_with_cosine_and_cool_down():
+    values = {"steps": 100, "warmup_steps": 10, "decay_share": 0.5, "final_share": 0.1, "cooldown_share": 0.2}
+    line, bow = (TrainingConfig.parse({**values, "decay_shape": shape}) for shape in ("linear", "cosine"))
+    rates, bowed = ([rate(step, config) for step in range(100)] for config in (line, bow))
+    assert rates[10] == rates[30] == 1  # the decay ends where the cool-down begins
+    assert rates[55] == pytest.approx(bowed[55]) == pytest.approx(0.55)
+    assert rates[80] == pytest.approx(0.1)
+    assert rates[90] == pytest.approx(0.05)
+    assert 0 < rates[99] < 0.01
+    assert bowed[40] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 0.2)) / 2)
+    with pytest.raises(ConfigError, match=r"decay_share 0\.9 and cooldown_share 0\.2 are more than all steps"):
+        TrainingConfig.parse({**values, "decay_share": 0.9})
 
 
 @pytest.mark.parametrize(
@@ -111,6 +128,56 @@ def test_swap_twice_changes_nothing():
     assert torch.equal(module.weight, before)
 
 
+def test_a_constant_average_is_that_of_its_formula():
+    module = nn.Linear(1, 1, bias=False)
+    average = average_of(module, TrainingConfig.parse({"ema": "constant", "ema_decay": 0.95}))
+    wanted = float(module.weight)
+    for step in range(1, 301):
+        module.weight.data.fill_(float(step))
+        average.update(module, step)
+        decay = min(0.95, (1 + step) / (10 + step))
+        wanted = decay * wanted + (1 - decay) * step
+    assert float(average.average["weight"]) == pytest.approx(wanted, rel=1e-6)
+    assert wanted == pytest.approx(300 - 0.95 / 0.05, abs=0.01)  # of a line, 19 steps behind
+    assert average_of(module, TrainingConfig.parse({"ema_share": 0})) is None
+    assert isinstance(average_of(module, TrainingConfig()), PowerEMA)
+
+
+@pytest.mark.parametrize("kind", [lambda m: PowerEMA(m, 0.05), lambda m: ConstantEMA(m, 0.999)])
+def test_an_average_of_bf16_weights_moves_as_that_of_fp32(kind):
+    """Before, the average was in bf16 too, and moved half of what it should: the broken twin below, which is 0.2 off here."""
+    whole, half = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False, dtype=torch.bfloat16)
+    whole.weight.data.fill_(1.0)
+    half.weight.data.fill_(1.0)
+    exact, average = kind(whole), kind(half)
+    broken = torch.ones((), dtype=torch.bfloat16)
+    for module in (whole, half):
+        module.weight.data.fill_(1.5)
+    for step in range(2000, 2400):
+        exact.update(whole, step)
+        average.update(half, step)
+        broken.lerp_(half.weight.detach()[0, 0], average.weight(step))
+    assert average.average["weight"].dtype == torch.float32
+    assert torch.equal(average.average["weight"], exact.average["weight"])
+    assert abs(float(broken) - float(exact.average["weight"])) > 0.1
+    before = average.average["weight"].clone()
+    average.swap(half)
+    assert float(half.weight) == float(before.to(torch.bfloat16))
+    average.swap(half)
+    assert float(half.weight) == 1.5
+    assert torch.equal(average.average["weight"], before)  # nothing of it was rounded away
+
+
+def test_optimizer_state_follows_its_parameter():
+    """Before, it was left on the CPU. (Tensors of a GPU that is not there: nothing is computed.)"""
+    with FakeTensorMode():
+        module = nn.Module()
+        module.weight = nn.Parameter(torch.empty(4, 4, device="cuda"))
+        optimizers = Optimizers(module, TrainingConfig())
+        optimizers.restore({f"weight/{key}": torch.zeros(4, 4) for key in ("exp_avg", "exp_avg_sq")})
+        assert {tensor.device.type for tensor in optimizers.tensors().values()} == {"cuda"}
+
+
 def test_average_refuses_other_parameters():
     with pytest.raises(KeyError, match="other parameters"):
         PowerEMA(nn.Linear(3, 3), 0.1).load_state_dict({"weight": torch.zeros(3, 3)})
@@ -173,9 +240,10 @@ def test_curve_drops_what_will_be_written_again(tmp_path):
     assert json.loads(path.read_text().splitlines()[0])["loss"] == 0.3333333
 
 
-def test_curve_refuses_what_is_not_finite(tmp_path):
-    with pytest.raises(ValueError, match="finite"):
-        Curve(tmp_path / "m.jsonl").add(1, {"loss": float("nan")})
+def test_a_curve_refuses_what_is_not_finite_by_name_and_no_other_try_is_made(tmp_path):
+    with pytest.raises(TrainingDiverged, match="after step 7: validation_psnr nan, mse inf: no finite number") as found:
+        Curve(tmp_path / "m.jsonl").add(7, {"loss": 1.0, "validation_psnr": float("nan"), "mse": float("inf")})
+    assert outcome_of(found.value) == "wrong_input"  # it was a ValueError, and so a bug
 
 
 @pytest.mark.parametrize(
@@ -192,5 +260,5 @@ def test_the_budget_is_in_what_and_checkpoints_are_not():
     # mixture: the table enters by its content, wherever it lies
     assert set(config.how()) == {
         "checkpoint_every", "checkpoint_seconds", "checkpoint_store_seconds", "checkpoint_drain_seconds", "stall_seconds",
-        "threads", "mixture", "loader", "reading",
+        "threads", "mixture", "loader", "reading", "accumulation", "device",
     }  # fmt: skip

@@ -35,7 +35,7 @@ from wfm.errors import Cancelled, DataError, InputError, Outcome, TryAgain, WfmE
 from wfm.models.folder import load_tensors
 from wfm.parallel import ranks as ranks_module
 from wfm.parallel.ranks import ALONE, Ranks, RanksDiffer
-from wfm.training.loop import TrainingDiverged
+from wfm.training.divergence import TrainingDiverged
 from wfm.training.metrics import read_curve
 
 ROOT = Path(__file__).parents[3]
@@ -140,8 +140,8 @@ class Alike(Watched):
     """What it is not: every rank counts the same, however many samples it has."""
 
     def loss(self, model, batch, step):
-        self.ranks.share = 1 / self.ranks.size
-        return self.objective.loss(model, batch, step)
+        loss, values = self.objective.loss(model, batch, step)
+        return loss * (BATCH / (self.ranks.size * len(batch["seeds"]))), values
 
 
 def test_a_mean_of_means_would_end_elsewhere(alone, tmp_path):
@@ -192,6 +192,18 @@ def test_a_loss_that_is_no_number_on_one_rank_ends_all_alike(processes, tmp_path
     one = Ranks(1, 1)  # the rank of `Spoilt` that fails, by itself
     with pytest.raises(TrainingDiverged, match="step 3 gave loss nan"):
         run("tokenizer", tmp_path, change=lambda objective: Spoilt(objective, one))
+
+
+def test_what_is_planted_on_one_process_is_left_out_by_both_without_a_trace(processes):
+    out, told = processes
+    spoilt, without = (load_tensors(out / f"2/{name}.safetensors") for name in ("spoilt", "without"))
+    assert worst(spoilt, without) == 0
+    curves = [(out / f"2/{name}/metrics.jsonl").read_text().splitlines() for name in ("spoilt", "without")]
+    assert [line for line in curves[0] if "left_out" not in line] == curves[1]
+    for rank in told[2]:
+        left = [(one["batch"], one["reason"], one["count"]) for one in rank["spoilt"]["left_out"]]
+        assert left == [(9, "spike", BATCH), (13, "not_finite", BATCH)]
+        assert rank["without"]["left_out"] == []
 
 
 def on_rank(rank: int, act):

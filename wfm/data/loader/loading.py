@@ -78,6 +78,7 @@ class Loader:
         "(source, reason) -> samples that were replaced, in what was handed out by this process."
         self._damaged: dict[str, int] = {}
         self._samples = self._bytes = 0
+        self._handed: tuple[int, str, np.ndarray] = (-1, "", np.zeros((6, 0), np.int64))
 
     @cached_property
     def identity(self) -> str:
@@ -112,11 +113,21 @@ class Loader:
                 self._raise(work, work.error)
             self._count(work)
             batch = self._mover.take(work.batch, work.event)
-            self._state, self.share = work.after, work.share
+            self._state, self.share, self._handed = work.after, work.share, (work.step, work.lane, work.table)
         except BaseException:
             self._drop()  # what was taken and not handed out must come again
             raise
         return batch
+
+    def handed(self) -> tuple[int, list[tuple[str, str, int]]]:
+        """What `next` gave last: the number of its step in the order, and (source, sample, seed) of each that this rank has of
+        it."""
+        step, lane, table = self._handed
+        if not (table.shape[1] and self.share):
+            return step, []
+        names = self.order.sources[lane]
+        found = [(names[source], row, seed) for source, row, seed in zip(*table[[0, 1, 5]].tolist(), strict=True)]
+        return step, [(name, str(self.sources[name].ids[row]), seed) for name, row, seed in found]
 
     def state(self) -> dict[str, Any]:
         """Where it stands, as JSON values: the same for all ranks."""

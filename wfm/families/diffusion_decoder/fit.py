@@ -35,6 +35,7 @@ from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat
 from wfm.training.checkpoint import Scratch
 from wfm.training.config import filled
+from wfm.training.device import place
 from wfm.training.encoded import LATENTS, Encoded, read_encoded
 from wfm.training.held_out import Batch, held_out, mean_over
 from wfm.training.loop import train
@@ -73,7 +74,7 @@ def fit_decoder(
     seed_everything(config.training.seed)
     model = build_decoder(config, continuous, samples, levels)
     objective = DecoderObjective(config.objective)
-    with closing(continuous), closing(discrete), Loader(sources, order, config.training.loader) as loader:
+    with closing(continuous), closing(discrete), Loader(sources, order, place(config.training)) as loader:
         result = train(
             model,
             objective,

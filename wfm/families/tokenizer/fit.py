@@ -27,6 +27,7 @@ from wfm.models.tokenizer.objective import TokenizerObjective
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat
 from wfm.training.checkpoint import Scratch
+from wfm.training.device import place
 from wfm.training.external_files import external_files
 from wfm.training.joint import JointObjective
 from wfm.training.loop import train
@@ -70,7 +71,7 @@ def fit_tokenizer(
         per_window=config.images_per_window,
         penalty_every=config.loss.adversarial.r1_every,
     )
-    with Loader(sources, order, config.training.loader, transform=video_batch(config.crop_frames)) as loader:
+    with Loader(sources, order, place(config.training), transform=video_batch(config.crop_frames)) as loader:
         result = train(
             tokenizer,
             joint,

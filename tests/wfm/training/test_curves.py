@@ -1,0 +1,62 @@
+"""What a curve tells: means since its last point, of images and of videos apart, at whatever intervals these come."""
+
+import pytest
+import torch
+from torch import nn
+
+from wfm.data.loader import ArrayDataset, Loader
+from wfm.data.order import one_shape
+from wfm.training.config import TrainingConfig
+from wfm.training.joint import JointObjective
+from wfm.training.loop import train
+from wfm.training.metrics import read_curve
+
+
+class Brightness:
+    """The mean of a video is to be its first number; the loss of step s is watched too."""
+
+    def __init__(self):
+        self.losses = []
+
+    def loss(self, model, batch, step):
+        video = batch["video"]
+        loss = (model(video.mean(dim=(2, 3, 4))) - 1).square().mean() + 10.0 * (video.shape[2] == 1)
+        self.losses.append(float(loss.detach()))
+        return loss, {"error": float(loss.detach()), "psnr": -float(loss.detach())}
+
+
+def curve_of(scratch, every, log_every=10, steps=40):
+    data = ArrayDataset(tuple("abcdefgh"), {"video": torch.rand(8, 3, 5, 2, 2)})
+    torch.manual_seed(0)
+    objective = Brightness()
+    config = {"steps": steps, "batch_size": 4, "log_every": log_every, "warmup_steps": 0}
+    train(
+        nn.Linear(3, 1), JointObjective(objective, every=every, per_window=2),
+        Loader(data, one_shape(data.sample_ids, 4, 0)), TrainingConfig.parse(config), scratch=scratch,
+    )  # fmt: skip
+    return read_curve(scratch / "metrics.jsonl"), objective.losses
+
+
+@pytest.mark.parametrize("every", [2, 3, 4, 5, 8, 10, 20])
+def test_image_steps_are_told_of_at_every_interval(tmp_path, every):
+    """They were not, where the interval of the curve was a multiple of theirs or theirs of it: they come one step too early."""
+    curve, losses = curve_of(tmp_path, every)
+    assert [point["step"] for point in curve] == [10, 20, 30, 40]
+    for point in curve:
+        steps = range(point["step"] - 10, point["step"])
+        images = [losses[step] for step in steps if step % every == 0]
+        videos = [losses[step] for step in steps if step % every]
+        assert ("image_error" in point) == ("loss_image" in point) == bool(images)
+        if images:
+            assert point["loss_image"] == pytest.approx(sum(images) / len(images), rel=1e-6)
+            assert point["image_error"] == pytest.approx(point["loss_image"], rel=1e-6)
+        assert point["loss_video"] == pytest.approx(sum(videos) / len(videos), rel=1e-6)
+        assert point["loss"] == pytest.approx(sum(losses[step] for step in steps) / 10, rel=1e-6)
+        # what was shown before, the loss of one step, is none of these
+        assert point["loss"] != pytest.approx(losses[point["step"] - 1], rel=1e-6)
+
+
+def test_the_interval_that_is_left_at_the_end_is_told_of_too(tmp_path):
+    curve, losses = curve_of(tmp_path, 0, log_every=10, steps=13)
+    assert [point["step"] for point in curve] == [10, 13]
+    assert curve[1]["loss"] == pytest.approx(sum(losses[10:]) / 3, rel=1e-6)
