@@ -9,9 +9,14 @@ Rooms, in reading order:
     muon         orthogonalised momentum, of matrices that are spread over ranks too
     schedule     the learning rate as a function of the step
     ema          the running average of the weights that sampling uses
-    checkpoint   what a killed run resumes from, bit for bit
+    checkpoint   what a killed run resumes from, bit for bit; learning: everything that changes in a run, to files and back
+                 (sharded: in parts, which any number of ranks reads; behind: written while the steps go on)
     metrics      curves as JSON lines
     pace         when to save, and how far a training may run ahead of the store
+    step         the gradient of one step, over micro-batches and ranks; divergence: a loss that is no number
+    meter        what is measured between two points of a curve
+    device       where a training computes, and in what
+    profiling    a look at a few steps, on request
     loop         train(): reads top to bottom
     joint        batches of single frames among those of videos
     order        the order of samples by the run's settings: seed, batch, mixture
@@ -20,11 +25,13 @@ Rooms, in reading order:
                  (encode_config: which; moments: their statistics over all parts); encode_text: captions -> embeddings
     encoded      latents with the signals and text of the same samples, as training reads them
     held_out     the few samples that are watched, read once
-    fit_world_model    what the stage does: read, build, train, save; what is a family's own stands in `wfm/families/*/fit.py`
+    task         what a family makes of its inputs and its config
+    fit          fit(): what the stages do with it: order, seed, build, train, save
+    fit_world_model    the task of a world model; what is a family's own stands in `wfm/families/*/fit.py`
 """
 
 __all__ = [
-    "checkpoint", "config", "data_config", "ema", "encode", "encode_config", "encode_text", "encoded",
-    "external_files", "fit_world_model", "held_out", "joint", "loop", "metrics", "moments", "muon", "objective", "optim",
-    "order", "pace", "schedule",
+    "behind", "checkpoint", "config", "data_config", "device", "divergence", "ema", "encode", "encode_config", "encode_text",
+    "encoded", "external_files", "fit", "fit_world_model", "guard", "held_out", "joint", "learning", "loop", "meter", "metrics",
+    "moments", "muon", "objective", "optim", "order", "pace", "profiling", "schedule", "sharded", "step", "task",
 ]  # fmt: skip
