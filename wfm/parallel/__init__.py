@@ -4,7 +4,7 @@ attention    attention(q, k, v, q_segments, kv_segments, mask=...) over a regist
 varlen_cuda  the kernels for CUDA: flash-attn and torch's own
 ranks        join() -> Ranks: decisions of all, the gradient of the whole batch; ALONE, the twin of one process
 spread       a model whose parameters are spread over ranks (FSDP2, HSDP); Whole, the twin of one that is not
-shards       tensors of which each rank holds a part
+shards       tensors of which each rank holds a part; alike: what must be the same on all
 """
 
-__all__ = ["attention", "ranks", "shards", "spread", "varlen_cuda"]
+__all__ = ["alike", "attention", "ranks", "shards", "spread", "varlen_cuda"]

@@ -192,6 +192,8 @@ class Ranks:
             return
         import torch
 
+        from wfm.parallel.alike import refuse_batch_statistics
+
         refuse_batch_statistics(module)
         tensors = (*module.parameters(), *module.buffers())
         self.require_equal(sum(tensor.numel() for tensor in tensors), "the model's size")
@@ -204,8 +206,10 @@ class Ranks:
         spread parameters, unless all that hold the same part do."""
         if self.size == 1:
             return
+        from wfm.parallel.alike import hash_of, parts_held
+
         hashes = self.gather([hash_of(module) for module in modules], label)
-        places: list[list[int]] = self.gather(_parts_held(modules), label)
+        places: list[list[int]] = self.gather(parts_held(modules), label)
         first = [places.index(place) for place in places]
         other = [rank for rank, found in enumerate(hashes) if found != hashes[first[rank]]]
         if other:
@@ -382,41 +386,3 @@ def _buckets(gradients: "Sequence[Tensor]") -> "Iterator[list[Tensor]]":
         size += gradient.nbytes
     if bucket:
         yield bucket
-
-
-def hash_of(module: "nn.Module") -> str:
-    """sha256 of all parameters and buffers, of spread ones of the part that is here."""
-    import hashlib
-
-    import torch
-
-    from wfm.parallel.shards import part_of
-
-    found = hashlib.sha256()
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        part = part_of(tensor.detach())
-        found.update(f"{name} {part.dtype} {list(part.shape)}".encode())
-        found.update(part.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
-
-
-def _parts_held(modules: "Sequence[nn.Module]") -> list[int]:
-    """Which part this rank holds of each module's spread parameters; 0 where they are whole."""
-    from wfm.parallel.shards import mesh_of, place_in
-
-    meshes = [mesh_of(module.parameters()) for module in modules]
-    return [0 if mesh is None else place_in(mesh)[0] for mesh in meshes]
-
-
-def refuse_batch_statistics(module: "nn.Module") -> None:
-    """Raise ConfigError for layers that normalise by the samples of a batch: a rank sees only its share of them."""
-    from torch import nn
-
-    for name, layer in module.named_modules():
-        running = isinstance(layer, nn.modules.instancenorm._InstanceNorm) and layer.track_running_stats
-        batch = isinstance(layer, nn.modules.batchnorm._BatchNorm) and not isinstance(layer, nn.SyncBatchNorm)
-        if running or batch:
-            raise ConfigError(
-                f"layer {name!r} is a {type(layer).__name__}, whose statistics are of the samples that it sees: with several "
-                "ranks that is a share of the batch. Use GroupNorm, LayerNorm or SyncBatchNorm, or one rank"
-            )
