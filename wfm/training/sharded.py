@@ -92,10 +92,8 @@ def write_parts(
 
 def stored(folder: Path, stem: str) -> Stored:
     """What a folder has of a stem, whole or in parts. Raises DataError where there is none of it, or not all parts."""
-    files = [
-        path for path in folder.glob(f"{stem}.rank-*") if (found := _PART.fullmatch(path.name)) and found[1] == stem
-    ]
-    sizes = {int(found[3]) for path in files if (found := _PART.fullmatch(path.name))}
+    matches = [match for path in folder.glob(f"{stem}.rank-*") if (match := _PART.fullmatch(path.name))]
+    files, sizes = [folder / match[0] for match in matches if match[1] == stem], {int(match[3]) for match in matches}
     if files and (len(sizes) > 1 or len(files) != max(sizes)):
         raise DataError(f"{folder}: {len(files)} parts of {stem}, of {', '.join(map(str, sorted(sizes)))}")
     where = str(folder / (f"{stem}.rank-*" if files else f"{stem}.safetensors"))

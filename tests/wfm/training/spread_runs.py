@@ -5,6 +5,7 @@
 LIVES: JSON, a list of lives one after the other: name, scratch (a folder below OUT; `own`: each rank has one of its own), size,
 shard, and maybe replicate, stop (asked at that step), crash (`wfm.crash_points`). OUT gets by life `<name>.json`, what rank 0
 says of it, `<name>.loaded.safetensors`, every tensor that it went on from, put together, and `<name>.safetensors`, its weights.
+Of one with `fit` it gets `<name>-<rank>`, what a stage writes that learns from the latents in OUT/store.
 """
 
 import json
@@ -18,6 +19,8 @@ import torch
 
 from tests.wfm.parallel.forked import fork_ranks
 from tests.wfm.training.rank_runs import RUNS, run
+from tests.wfm.training.whole_fit import fit
+from wfm.artifacts import Store
 from wfm.crash_points import VARIABLE
 from wfm.errors import Cancelled
 from wfm.families.diffusion.card import FAMILY
@@ -30,6 +33,15 @@ from wfm.training.learning import gathered_tensors
 
 def live(life: dict[str, Any], out: Path, ranks: Ranks) -> None:
     """One life, as one rank of it sees it."""
+    if life.get("fit"):
+        fit(
+            Store.open(out / "store"),
+            out / f"{life['name']}-{ranks.rank}",
+            out / life["scratch"],
+            ranks,
+            shard=life["shard"],
+        )
+        return
     if life.get("crash"):
         os.environ[VARIABLE] = life["crash"]
     said: dict[str, Any] = {"resumed_from": 0, "stalls": []}

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from tests.wfm.training.rank_runs import worst
+from tests.wfm.training.whole_fit import make_latents
+from wfm.artifacts import Store
 from wfm.artifacts.checkpoint_record import read_folder, verify
 from wfm.errors import DataError
 from wfm.models.folder import load_tensors, save_tensors
@@ -147,6 +149,23 @@ def test_an_export_is_one_file_of_whole_tensors(out, tmp_path):
     exported, ended = load_tensors(tmp_path / "average.safetensors"), load_tensors(out / "whole.safetensors")
     assert all(torch.equal(exported[name], ended[name]) for name in exported)  # a run ends with its averages
     assert set(load_tensors(tmp_path / "model.safetensors")) == set(ended)
+
+
+def test_a_stage_fits_a_spread_model_and_saves_it_whole(tmp_path):
+    """With its linear prior, averages that are watched, and a checkpoint on the way: rank 0 alone writes the model."""
+    make_latents(Store.open(tmp_path / "store"))
+    fitted = {"scratch": "scratch", "fit": True}
+    lived(
+        tmp_path,
+        {"name": "two", "size": 2, "shard": 0, **fitted},
+        {"name": "one", "size": 1, "shard": 0, **fitted, "scratch": "s"},
+    )
+    one, two = (load_tensors(tmp_path / name / "model/model.safetensors") for name in ("one-0", "two-0"))
+    assert worst(one, two) <= 1e-8
+    assert not list((tmp_path / "two-1").iterdir())
+    cards = [json.loads((tmp_path / name / "model/config.json").read_text()) for name in ("one-0", "two-0")]
+    figures = [card["extra"]["validation"] for card in cards]
+    assert figures[0] == pytest.approx(figures[1], abs=1e-8)
 
 
 # Without ranks
