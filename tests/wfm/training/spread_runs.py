@@ -2,10 +2,11 @@
 
     python -m tests.wfm.training.spread_runs OUT LIVES
 
-LIVES: JSON, a list of lives one after the other: name, scratch (a folder below OUT; `own`: each rank has one of its own), size,
-shard, and maybe replicate, stop (asked at that step), crash (`wfm.crash_points`). OUT gets by life `<name>.json`, what rank 0
-says of it, `<name>.loaded.safetensors`, every tensor that it went on from, put together, and `<name>.safetensors`, its weights.
-Of one with `fit` it gets `<name>-<rank>`, what a stage writes that learns from the latents in OUT/store.
+LIVES: JSON, a list of lives one after the other: name, scratch (a folder below OUT; `own`: each rank has one of its own, and all
+the store OUT/store), size, shard, and maybe replicate, stop (asked at that step), crash (`wfm.crash_points`). OUT gets by life
+`<name>.json`, what rank 0 says of it, `<name>.loaded.safetensors`, every tensor that it went on from, put together, and
+`<name>.safetensors`, its weights. Of one with `fit` it gets `<name>-<rank>`, what a stage writes that learns from the latents in
+OUT/store.
 """
 
 import json
@@ -27,7 +28,7 @@ from wfm.families.diffusion.card import FAMILY
 from wfm.models.folder import save_tensors
 from wfm.parallel.ranks import Ranks
 from wfm.parallel.spread import gathered, mesh_over, spread_over
-from wfm.training.checkpoint import Keeper
+from wfm.training.checkpoint import Keeper, Scratch
 from wfm.training.learning import gathered_tensors
 
 
@@ -65,11 +66,15 @@ def live(life: dict[str, Any], out: Path, ranks: Ranks) -> None:
     Keeper.resume, Keeper.keep = noted, timed  # type: ignore[method-assign]
     torch.manual_seed(0)
     made, asked = RUNS["diffusion"](ranks), iter(range(10**6))
-    folder = out / (f"{life['scratch']}-{ranks.rank}" if life.get("own") else life["scratch"])
+    scratch: Scratch = out / life["scratch"]
+    if life.get("own"):
+        places = Store.open(out / "store").checkpoints("c" * 64)
+        places.scratch = out / f"{life['scratch']}-{ranks.rank}"
+        scratch = places
     shape = {"shard": life["shard"], "replicate": life.get("replicate", 0)}
     try:
         run(
-            "diffusion", folder, ranks, made=made, checkpoint_every=4, checkpoint_seconds=1e9, guard={"most_left_out": 0},
+            "diffusion", scratch, ranks, made=made, checkpoint_every=4, checkpoint_seconds=1e9, guard={"most_left_out": 0},
             stopping=lambda: next(asked) + said["resumed_from"] == life.get("stop", -1),
             spread=lambda model: spread_over(mesh_over(ranks, **shape), model, FAMILY.blocks(model)),
         )  # fmt: skip

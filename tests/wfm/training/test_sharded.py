@@ -131,16 +131,17 @@ def test_a_damaged_part_falls_back_to_the_one_before(out, tmp_path, spoil):
     assert same(load_tensors(tmp_path / "again.safetensors"), load_tensors(out / "whole.safetensors"))
 
 
-def test_ranks_with_folders_of_their_own_write_whole_tensors(tmp_path):
+def test_ranks_with_folders_of_their_own_write_whole_tensors_and_go_on_from_the_store(out, tmp_path):
     """On machines of their own nobody sees the others' parts: rank 0 writes what one process would."""
-    said = lived(tmp_path, {"name": "own", "scratch": "own", "own": True, "size": 2, "shard": 2, "stop": 5})
-    assert "is kept" in said["own"]["cancelled"]
+    own = {"scratch": "own", "own": True, "size": 2, "shard": 2}
+    said = lived(tmp_path, {"name": "first", "stop": 5, **own}, {"name": "next", **own})
+    assert "is kept; the newest checkpoint in the store is that of step 5" in said["first"]["cancelled"]
+    assert said["next"]["resumed_from"] == 5
     assert {path.name for path in newest(tmp_path / "own-0").glob("*.safetensors")} == {
         f"{s}.safetensors" for s in STEMS
     }
-    assert not list((tmp_path / "own-1").glob("checkpoint-*"))
-    lived(tmp_path, {"name": "one", "scratch": "own-0", "size": 1, "shard": 1, "stop": 6})
-    assert json.loads((tmp_path / "one.json").read_text())["resumed_from"] == 5
+    assert [path.name for path in (tmp_path / "own-1").glob("checkpoint-*")] == ["checkpoint-00000005"]  # fetched
+    assert same(load_tensors(tmp_path / "next.safetensors"), load_tensors(out / "whole.safetensors"))
 
 
 def test_an_export_is_one_file_of_whole_tensors(out, tmp_path):
