@@ -2,11 +2,11 @@
 
     python -m tests.wfm.training.spread_runs OUT LIVES
 
-LIVES: JSON, a list of lives one after the other: name, scratch (a folder below OUT; `own`: each rank has one of its own, and all
-the store OUT/store), size, shard, and maybe replicate, stop (asked at that step), crash (`wfm.crash_points`). OUT gets by life
-`<name>.json`, what rank 0 says of it, `<name>.loaded.safetensors`, every tensor that it went on from, put together, and
-`<name>.safetensors`, its weights. Of one with `fit` it gets `<name>-<rank>`, what a stage writes that learns from the latents in
-OUT/store.
+LIVES: JSON, a list of lives one after the other: name, scratch (a folder below OUT; `own`: each rank has one of its own, and
+all the store OUT/store), size, shard, and maybe replicate, stop (asked at that step), crash (`wfm.crash_points`). OUT gets by
+life `<name>.json`, what rank 0 says of it, `<name>.loaded.safetensors`, every tensor that it went on from, put together, and
+`<name>.safetensors`, its weights. Of one with `fit` it gets `<name>-<rank>`, what a stage writes that learns from the latents
+in OUT/store.
 """
 
 import json
