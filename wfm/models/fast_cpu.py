@@ -15,7 +15,7 @@ Layers here are those of `layers`. A package of a network with twins of its own 
 """
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TypeVar
@@ -31,6 +31,7 @@ from wfm.models.layers import AdaLayerNormLoRA, Attention, DotProductAttention, 
 from wfm.models.product import PackedWeights, product
 from wfm.models.rotary import Rope, apply_rope
 from wfm.parallel.attention import Mask
+from wfm.parallel.segments import AnySegments
 
 FEW_TOKENS = 64
 """Below this many, copying the weights of queries, keys and values into one costs more than two further products."""
@@ -172,8 +173,8 @@ class FastAttention(_Keeps, Attention):
         v: Tensor,
         mask: Mask = "full",
         *,
-        q_segments: Sequence[int] | None = None,
-        kv_segments: Sequence[int] | None = None,
+        q_segments: AnySegments | None = None,
+        kv_segments: AnySegments | None = None,
     ) -> Tensor:
         own = type(self.core) is DotProductAttention and self.core.kernel == "auto"
         if own and q_segments is kv_segments is None and q.shape[1] == 1 and k.numel():

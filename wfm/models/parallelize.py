@@ -28,6 +28,7 @@ KEPT = (
     "aten::_scaled_dot_product_efficient_attention", "aten::_scaled_dot_product_flash_attention",
     "aten::_scaled_dot_product_cudnn_attention", "aten::_flash_attention_forward", "flash_attn::_flash_attn_varlen_forward",
     "torch_attn::_varlen_attn", "mkldnn::_linear_pointwise", "wfm::product",
+    "wfm::pack_attention", "wfm::block_causal",
 )  # fmt: skip
 """Operators whose results selective checkpointing keeps: products and attention."""
 

@@ -8,6 +8,8 @@ segments given:
     cross   attention(q, k, v, query_lengths, text_lengths, mask="full")
     cached  attention(q, k, v, (1,) * batch, cached_lengths, mask="causal")
 
+Segments may be given as a tensor (`segments.Segments`), which a compiled network needs: no graph then depends on a length.
+
 Segments may be empty, and so may the pack. A query that has no keys (a text without tokens) gives zeros and a log-sum-exp
 of -inf, which merges as nothing; no kernel is shown such a segment (`skipping_empty`).
 
@@ -18,162 +20,40 @@ serves as many query heads, in order, and a kernel that wants equal numbers repe
 carries no gradient.
 """
 
-import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from itertools import compress
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from wfm.errors import ConfigError
+from wfm.parallel.by_segment import Kernel, skipping_empty
+from wfm.parallel.opaque import FORWARD, pack_attention
+from wfm.parallel.segments import AnySegments, Segments, lengths_of
 from wfm.parallel.varlen_cuda import flash_is_installed, flash_varlen, torch_varlen
 
 Mask = Literal["full", "causal"]
 MASKS: tuple[str, ...] = ("full", "causal")
 
 
-Lengths = Sequence[int]
-
-
-class Kernel(Protocol):
-    """Attention of a pack. q `[Q, H, D]`, k and v `[K, H_kv, D]`, H_kv dividing H, with the lengths of their segments -> out
-    `[Q, H, D]`, lse `[Q, H]` (fp32 or better)."""
-
-    def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, q_segments: Lengths, kv_segments: Lengths, *, causal: bool
-    ) -> tuple[Tensor, Tensor]: ...
-
-
-class DenseKernel(Protocol):
-    """Attention of a dense batch. q `[B, H, Q, D]`, k and v `[B, H, K, D]` -> out `[B, H, Q, D]`, lse `[B, H, Q]`."""
-
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]: ...
-
-
-def causal_visible(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
-    """Which key `[Q, K]` (bool) each query may see, aligned at the end of both."""
-    query = torch.arange(num_queries, device=device)[:, None] + (num_keys - num_queries)
-    return torch.arange(num_keys, device=device)[None, :] <= query
-
-
-def naive_kernel(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
-    """The reference: scores are materialised and everything is computed in fp64. Any device, any shape,
-    differentiable."""
-    q64, k64, v64 = q.double(), k.double(), v.double()
-    scores = q64 @ k64.transpose(-1, -2) / math.sqrt(q.shape[-1])  # [B, H, Q, K]
-    if causal:
-        scores = scores.masked_fill(~causal_visible(q.shape[-2], k.shape[-2], q.device), -math.inf)
-    lse = torch.logsumexp(scores, dim=-1)  # [B, H, Q]
-    out = torch.exp(scores - lse[..., None]) @ v64
-    return out.to(q.dtype), lse.detach()
-
-
-def fused_cpu_kernel(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
-    """The fused kernel of aten for the CPU: never materialises the scores, has a backward, gives an fp32 log-sum-exp.
-
-    Its own causal flag aligns at the start, which is the same thing only for as many queries as keys; otherwise the
-    mask is handed over explicitly. One query against a cache sees everything and needs no mask.
-    """
-    num_queries, num_keys = q.shape[-2], k.shape[-2]
-    bias = None
-    if causal and 1 < num_queries != num_keys:
-        bias = torch.zeros(num_queries, num_keys, dtype=q.dtype, device=q.device)
-        bias.masked_fill_(~causal_visible(num_queries, num_keys, q.device), -math.inf)
-    square = causal and num_queries == num_keys
-    out, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, square, attn_mask=bias)
-    return out, lse
-
-
-def efficient_cuda_kernel(q: Tensor, k: Tensor, v: Tensor, *, causal: bool) -> tuple[Tensor, Tensor]:
-    """aten's memory-efficient kernel, for fp32 on CUDA: never materialises the scores, has a backward, gives a log-sum-exp.
-
-    As on the CPU, its causal flag aligns at the start. The log-sum-exp comes padded to whole blocks of queries.
-    """
-    num_queries, num_keys = q.shape[-2], k.shape[-2]
-    bias = None
-    if causal and 1 < num_queries != num_keys:
-        padded = num_keys + -num_keys % 8  # rows must start on 16 bytes
-        bias = torch.zeros(num_queries, padded, dtype=q.dtype, device=q.device)[:, :num_keys]
-        bias.masked_fill_(~causal_visible(num_queries, num_keys, q.device), -math.inf)
-        bias = bias.expand(*q.shape[:2], -1, -1)
-    square = causal and num_queries == num_keys
-    out, lse, _, _ = torch.ops.aten._scaled_dot_product_efficient_attention(q, k, v, bias, True, 0.0, square)
-    return out, lse[..., :num_queries]
-
-
-def by_segment(dense: DenseKernel) -> Kernel:
-    """A kernel of packs from one of dense batches: segments of equal length are one batch, others run one by one."""
-
-    def run(
-        q: Tensor, k: Tensor, v: Tensor, q_segments: Lengths, kv_segments: Lengths, *, causal: bool
-    ) -> tuple[Tensor, Tensor]:
-        if len(set(q_segments)) == 1 and len(set(kv_segments)) == 1:  # no copies
-            return _dense(dense, q, k, v, len(q_segments), causal)
-        pieces = zip(q.split(list(q_segments)), k.split(list(kv_segments)), v.split(list(kv_segments)), strict=True)
-        outs, lses = zip(*(_dense(dense, *piece, 1, causal) for piece in pieces), strict=True)
-        return torch.cat(outs), torch.cat(lses)
-
-    return run
-
-
-def _dense(run: DenseKernel, q: Tensor, k: Tensor, v: Tensor, batch: int, causal: bool) -> tuple[Tensor, Tensor]:
-    heads, head_dim = q.shape[-2:]
-    if k.shape[-2] != heads:  # grouped heads
-        k, v = (x.repeat_interleave(heads // x.shape[-2], dim=-2) for x in (k, v))
-    q, k, v = (x.reshape(batch, -1, heads, head_dim).transpose(1, 2) for x in (q, k, v))  # [B, H, S, D]
-    out, lse = run(q, k, v, causal=causal)
-    return out.transpose(1, 2).reshape(-1, heads, head_dim), lse.transpose(1, 2).reshape(-1, heads)
-
-
-def skipping_empty(kernel: Kernel) -> Kernel:
-    """`kernel`, shown only the segments that have queries and keys. (aten's for the CPU divides by the number of keys, which
-    ends the process.) Queries without keys give zeros and an lse of -inf; gradients there are zeros."""
-
-    def run(
-        q: Tensor, k: Tensor, v: Tensor, q_segments: Lengths, kv_segments: Lengths, *, causal: bool
-    ) -> tuple[Tensor, Tensor]:
-        if q_segments and all(q_segments) and all(kv_segments):
-            return kernel(q, k, v, q_segments, kv_segments, causal=causal)
-        seen = [n > 0 and m > 0 for n, m in zip(q_segments, kv_segments, strict=True)]
-        if not any(seen):
-            nothing = q[:0].sum() + k[:0].sum() + v[:0].sum()  # 0, and what makes gradients zeros instead of none
-            lse = q.new_full(q.shape[:2], -math.inf, dtype=torch.promote_types(q.dtype, torch.float32))
-            return q.new_zeros(q.shape) + nothing, lse
-        packs = ((q, q_segments), (k, kv_segments), (v, kv_segments))
-        queries, keys, values = (torch.cat(list(compress(x.split(list(n)), seen))) for x, n in packs)
-        q_lengths, kv_lengths = (tuple(compress(n, seen)) for n in (q_segments, kv_segments))
-        out, lse = kernel(queries, keys, values, q_lengths, kv_lengths, causal=causal)
-        return _spread(out, q_segments, seen, 0.0), _spread(lse, q_segments, seen, -math.inf)
-
-    return run
-
-
-def _spread(x: Tensor, lengths: Lengths, seen: Sequence[bool], value: float) -> Tensor:
-    """Rows of the segments that were `seen` -> rows of all segments, those of the others filled with `value`."""
-    parts = iter(x.split(list(compress(lengths, seen))))
-    return torch.cat(
-        [next(parts) if here else x.new_full((n, *x.shape[1:]), value) for n, here in zip(lengths, seen, strict=True)]
-    )
-
-
 KERNELS: dict[str, Kernel] = {
-    name: skipping_empty(kernel)
-    for name, kernel in {
-        "naive": by_segment(naive_kernel),
-        "fused_cpu": by_segment(fused_cpu_kernel),
-        "efficient": by_segment(efficient_cuda_kernel),
-        "flash": flash_varlen,
-        "torch_varlen": torch_varlen,
-    }.items()
+    **FORWARD,
+    "flash": skipping_empty(flash_varlen),
+    "torch_varlen": skipping_empty(torch_varlen),
 }
 """By name. naive: any device, fp64 inside, the reference. fused_cpu: aten's, on a CPU. efficient: aten's, on CUDA in fp32.
 flash, torch_varlen: CUDA in half precision; the first needs the package flash-attn, the second comes with torch."""
+BY_BOUNDS: dict[str, Kernel] = {"flash": flash_varlen, "torch_varlen": torch_varlen}
+"""Those that read where segments begin on the device themselves, empty ones included."""
 
 
 def kernel_for(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
-    """The kernel called `name`; "auto" takes the fastest that this device and type have, the reference where none is.
+    """The kernel called `name`: see `kernel_name`."""
+    return KERNELS[kernel_name(name, device, dtype)]
+
+
+def kernel_name(name: str, device: torch.device, dtype: torch.dtype) -> str:
+    """`name`, or for "auto" the fastest that this device and type have, the reference where none is.
 
     Raises ConfigError for an unknown name, and for a CUDA kernel asked for elsewhere or in another type.
     """
@@ -193,7 +73,7 @@ def kernel_for(name: str, device: torch.device, dtype: torch.dtype) -> Kernel:
         )
     if name == "efficient" and device.type == "cpu":
         raise ConfigError("attention kernel: 'efficient' runs on CUDA; use auto, which takes fused_cpu here")
-    return KERNELS[name]
+    return name
 
 
 def under_autocast(x: Tensor) -> bool:
@@ -210,8 +90,8 @@ def attention(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    q_segments: Sequence[int],
-    kv_segments: Sequence[int],
+    q_segments: AnySegments,
+    kv_segments: AnySegments,
     *,
     mask: Mask = "full",
     kernel: str = "auto",
@@ -229,8 +109,8 @@ def attention_with_lse(
     q: Tensor,
     k: Tensor,
     v: Tensor,
-    q_segments: Sequence[int],
-    kv_segments: Sequence[int],
+    q_segments: AnySegments,
+    kv_segments: AnySegments,
     *,
     mask: Mask = "full",
     kernel: str = "auto",
@@ -240,13 +120,21 @@ def attention_with_lse(
     q, k = (
         x.to(v.dtype) for x in (q, k)
     )  # autocast norms queries and keys in fp32; `_check` has refused any other mix
-    run = kernel_for(kernel, q.device, q.dtype)
-    return run(q, k, v, q_segments, kv_segments, causal=mask == "causal")
+    name = kernel_name(kernel, q.device, q.dtype)
+    if isinstance(q_segments, Segments) and isinstance(kv_segments, Segments):
+        if name in BY_BOUNDS:
+            return BY_BOUNDS[name](q, k, v, q_segments, kv_segments, causal=mask == "causal")
+        if torch.compiler.is_compiling():
+            return pack_attention(q, k, v, q_segments.bounds, kv_segments.bounds, name, mask == "causal")
+    return KERNELS[name](q, k, v, q_segments, kv_segments, causal=mask == "causal")
 
 
-def _check(q: Tensor, k: Tensor, v: Tensor, q_segments: Sequence[int], kv_segments: Sequence[int], mask: str) -> None:
+def _check(q: Tensor, k: Tensor, v: Tensor, q_segments: AnySegments, kv_segments: AnySegments, mask: str) -> None:
     if mask not in MASKS:
         raise ConfigError(f"attention mask: {mask!r} is unknown; choose one of {', '.join(MASKS)}")
+    if torch.compiler.is_compiling() and isinstance(q_segments, Segments):
+        return  # what follows reads lengths, which a graph must not
+    q_segments, kv_segments = lengths_of(q_segments), lengths_of(kv_segments)
     if len(q_segments) != len(kv_segments):
         raise ConfigError(f"attention: {len(q_segments)} query segments against {len(kv_segments)} key segments")
     shaped = all(x.ndim == 3 and x.shape[2] == q.shape[2] and 0 not in x.shape[1:] for x in (q, k, v))

@@ -7,7 +7,6 @@ Both align a causal mask at the end of a segment, take grouped heads as they are
 have not been run where this was written (no CUDA device); their arguments are tested against stand-ins that record them.
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
 from importlib.util import find_spec
 
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from wfm.errors import MissingPackage
+from wfm.parallel.segments import AnySegments, Segments
 
 
 def flash_is_installed() -> bool:
@@ -23,7 +23,7 @@ def flash_is_installed() -> bool:
 
 
 def flash_varlen(
-    q: Tensor, k: Tensor, v: Tensor, q_segments: Sequence[int], kv_segments: Sequence[int], *, causal: bool
+    q: Tensor, k: Tensor, v: Tensor, q_segments: AnySegments, kv_segments: AnySegments, *, causal: bool
 ) -> tuple[Tensor, Tensor]:
     """See `wfm.parallel.attention.Kernel`. Raises MissingPackage where flash-attn is not installed."""
     try:
@@ -34,10 +34,10 @@ def flash_varlen(
         q,
         k,
         v,
-        offsets(tuple(q_segments), q.device),
-        offsets(tuple(kv_segments), q.device),
-        max(q_segments),
-        max(kv_segments),
+        _bounds(q_segments, q.device),
+        _bounds(kv_segments, q.device),
+        _longest(q_segments),
+        _longest(kv_segments),
         causal=causal,
         return_attn_probs=True,
     )
@@ -45,7 +45,7 @@ def flash_varlen(
 
 
 def torch_varlen(
-    q: Tensor, k: Tensor, v: Tensor, q_segments: Sequence[int], kv_segments: Sequence[int], *, causal: bool
+    q: Tensor, k: Tensor, v: Tensor, q_segments: AnySegments, kv_segments: AnySegments, *, causal: bool
 ) -> tuple[Tensor, Tensor]:
     """See `wfm.parallel.attention.Kernel`."""
     from torch.nn.attention.varlen import AuxRequest, varlen_attn
@@ -54,15 +54,23 @@ def torch_varlen(
         q,
         k,
         v,
-        offsets(tuple(q_segments), q.device),
-        offsets(tuple(kv_segments), q.device),
-        max(q_segments),
-        max(kv_segments),
+        _bounds(q_segments, q.device),
+        _bounds(kv_segments, q.device),
+        _longest(q_segments),
+        _longest(kv_segments),
         return_aux=AuxRequest(lse=True),
         window_size=(-1, 0) if causal else (-1, -1),
         enable_gqa=k.shape[1] != q.shape[1],
     )
     return out, lse.detach().transpose(0, 1)
+
+
+def _bounds(segments: AnySegments, device: torch.device) -> Tensor:
+    return segments.bounds if isinstance(segments, Segments) else offsets(tuple(segments), device)
+
+
+def _longest(segments: AnySegments) -> int:
+    return segments.longest if isinstance(segments, Segments) else max(segments)
 
 
 @lru_cache(maxsize=64)

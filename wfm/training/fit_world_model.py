@@ -11,6 +11,7 @@ from torch import nn
 
 from wfm.conditions.condition import parse
 from wfm.config import Config
+from wfm.data.loader.grouped import grouped
 from wfm.data.samples import Samples
 from wfm.errors import ConfigError, DataError
 from wfm.models.family import FAMILIES, Family, Fitting
@@ -31,15 +32,21 @@ def world_task(sources: Mapping[str, Source], tokenizer: VideoTokenizer, config:
     """A world model on the train split of the `sources`, drawn as `config.training` says; the val split is watched."""
     family: Family = FAMILIES.load(config.family)
     fitting: Fitting = family.fitting()
-    require_buckets(config.training, config.family)
+    require_buckets(config.training, config.family, fitting.takes_packs)
+    packs = config.training.data.mode == "packs"
     require_whole(sources, config)
     shares = source_shares(config.training, sources)
     own = parse({name: {} for name in family.own})
-    data = read_encoded(sources, parse(config.conditions), own, shares, config.training.reading)
+    data = read_encoded(
+        sources, parse(config.conditions), own, shares, config.training.reading,
+        shared_sessions=config.training.data.shared_sessions,
+    )  # fmt: skip
 
     def begin() -> Learner:
         model, objective, card = build(config, tokenizer.config, data)
         fitting.require_shapes(model, config, shapes_of(data.train.values()))
+        if packs:
+            fitting.limit_packs(objective, model, config, data)
         go_on(model, card, config)
         return Learner(
             model,
@@ -54,7 +61,8 @@ def world_task(sources: Mapping[str, Source], tokenizer: VideoTokenizer, config:
             },
         )
 
-    return Task(data.train, begin, {"samples": sum(len(samples.ids) for samples in data.train.values())}, held=(data,))
+    counts = {"samples": sum(len(samples.ids) for samples in data.train.values())}
+    return Task(data.train, begin, counts, transform=grouped if packs else None, held=(data,))
 
 
 def require_whole(sources: Mapping[str, Source], config: WorldTrainingConfig) -> None:
@@ -137,7 +145,7 @@ def validation(
     held-out samples."""
     if not held:
         return None
-    watched = held_out(held.values(), config.validation_windows)
+    watched = held_out(held.values(), config.validation_windows, config.training)
     fitting: Fitting = FAMILIES.load(config.family).fitting()
 
     def figures(model: Any, batch: Batch) -> dict[str, float]:

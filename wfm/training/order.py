@@ -1,6 +1,6 @@
 """Which order a run reads its samples in: by its recipe (`data_config`), with the weights of a mixture where there is one."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,11 +37,13 @@ def read_weights(config: TrainingConfig, categories: "Artifact | None" = None) -
     return mixture_of(categories.table("mixture"), f"categories {categories.key[:12]}")
 
 
-def mixture_note(sample_ids: Sequence[str], mixture: Mixture | None) -> dict[str, Any]:
-    """What a run says of its mixture: its hash, and the share of each category in what is drawn. Empty without one."""
+def mixture_note(sources: "Iterable[Samples]", mixture: Mixture | None) -> dict[str, Any]:
+    """What a run says of its mixture: its hash, and the share of each category in what is drawn. Empty without one, and then
+    no id is looked at."""
     if mixture is None:
         return {}
-    shares = {name: round(share, 6) for name, share in mixture.shares(sample_ids).items()}
+    ids = [name for samples in sources for name in samples.ids]
+    shares = {name: round(share, 6) for name, share in mixture.shares(ids).items()}
     return {"mixture": {"sha256": mixture.sha256, "shares": shares}}
 
 
@@ -79,9 +81,9 @@ def order_of(config: TrainingConfig, sources: "Mapping[str, Samples]", mixture: 
     return Phases(made) if recipe.phases else made[0].order
 
 
-def require_buckets(config: TrainingConfig, family: str) -> None:
-    """Raise ConfigError for a recipe of packs, which no family trains on yet."""
-    if config.data.mode != "buckets":
+def require_buckets(config: TrainingConfig, family: str, takes_packs: bool = False) -> None:
+    """Raise ConfigError for a recipe of packs where the family trains on batches of one shape."""
+    if config.data.mode != "buckets" and not takes_packs:
         raise ConfigError(
             f"training.data.mode is {config.data.mode!r}, and family {family} trains on batches of one shape: set 'buckets'"
         )
@@ -90,6 +92,8 @@ def require_buckets(config: TrainingConfig, family: str) -> None:
 def require_alike_batches(order: RunOrder, sources: "Mapping[str, Samples]") -> None:
     """Raise ConfigError, naming lane, shape and sources, where samples would stand in one batch that do not hold the same (such
     as `extrapolated`). One sample of each source is read, where there are several."""
+    if not order.bucketed:
+        return  # samples of a pack are put together by what they hold
     held = {name: tensors_of(samples) for name, samples in sources.items()} if len(sources) > 1 else {}
     if len(set(held.values())) < 2:
         return

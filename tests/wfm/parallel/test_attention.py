@@ -7,10 +7,13 @@ import types
 
 import pytest
 import torch
+import torch._dynamo.testing
 import torch.nn.attention.varlen
 
 from wfm.errors import ConfigError, MissingPackage
-from wfm.parallel.attention import KERNELS, attention, attention_with_lse, kernel_for
+from wfm.parallel.attention import BY_BOUNDS, KERNELS, attention, attention_with_lse, kernel_for
+from wfm.parallel.opaque import pack_attention
+from wfm.parallel.segments import Segments
 
 
 def pack(lengths: list[int], *, heads: int = 3, dim: int = 8, seed: int = 0) -> torch.Tensor:
@@ -266,3 +269,95 @@ def test_flash_names_the_extra_to_install(monkeypatch):
     q = pack([4])
     with pytest.raises(MissingPackage, match="gpu"):
         KERNELS["flash"](q, q, q, [4], [4], causal=False)
+
+
+RAGGED = ([4, 4, 2, 0, 3, 3, 1], [2, 2, 5, 3, 0, 4, 1])
+
+
+@pytest.mark.parametrize("kernel", ["naive", "fused_cpu"])
+def test_segments_of_a_tensor_are_those_of_numbers(kernel):
+    """Padded to a fixed number of them; neighbours of one length go in one call, to the bit."""
+    q, k = (pack(n, seed=i) for i, n in enumerate(RAGGED))
+    padded = [Segments.of(lengths, most=9, longest=8) for lengths in RAGGED]
+    assert [len(one.bounds) for one in padded] == [10, 10]
+    wanted = attention_with_lse(q, k, k, *RAGGED, kernel=kernel)
+    found = attention_with_lse(q, k, k, *padded, kernel=kernel)
+    unknown = [Segments(one.bounds, 8) for one in padded]
+    again = attention_with_lse(q, k, k, *unknown, kernel=kernel)
+    for one, other, third in zip(found, wanted, again, strict=True):
+        assert torch.equal(one, other)
+        assert torch.equal(one, third)
+    singly = [
+        attention(a, b, b, [len(a)], [len(b)], kernel=kernel)
+        for a, b in zip(q.split(RAGGED[0]), k.split(RAGGED[1]), strict=True)
+    ]
+    assert torch.equal(torch.cat(singly), found[0])
+
+
+@pytest.mark.parametrize("kernel", ["naive", "fused_cpu"])
+@pytest.mark.parametrize(("mask", "lengths"), [("full", RAGGED), ("causal", ([4, 2, 2, 0, 3], [6, 2, 2, 3, 3]))])
+@pytest.mark.parametrize("heads", [1, 3])
+def test_the_operation_for_compiled_networks_is_the_kernel(kernel, mask, lengths, heads):
+    """Forward to the bit, backward to rounding; `heads` of keys for three of queries, empty segments among them."""
+    q, k, v = (
+        pack(n, heads=h, seed=i).double().requires_grad_()
+        for i, (n, h) in enumerate(((lengths[0], 3), (lengths[1], heads), (lengths[1], heads)))
+    )
+    bounds = [Segments.of(n, most=8).bounds for n in lengths]
+    found = pack_attention(q, k, v, *bounds, kernel, mask == "causal")
+    wanted = attention_with_lse(q, k, v, *lengths, mask=mask, kernel=kernel)
+    assert torch.equal(found[0], wanted[0])
+    assert torch.equal(found[1], wanted[1].contiguous())
+    weight = torch.randn(found[0].shape, generator=torch.Generator().manual_seed(7)).double()
+    mine, its = (torch.autograd.grad((out[0] * weight).sum(), (q, k, v)) for out in (found, wanted))
+    for one, other in zip(mine, its, strict=True):
+        assert torch.allclose(one, other, atol=1e-13)  # measured worst: 2e-15
+
+
+def test_the_operation_says_of_itself_what_is_true():
+    """Shapes without values, gradients, and that it keeps nobody's memory: torch's own examination."""
+    q, k = (pack(n, seed=i).requires_grad_() for i, n in enumerate(RAGGED))
+    bounds = [Segments.of(n, most=8).bounds for n in RAGGED]
+    torch.library.opcheck(pack_attention, (q, k, k.detach(), *bounds, "fused_cpu", False))
+
+
+def test_one_graph_for_all_packs():
+    """Eleven packs of one size, of other segments each. With lengths as numbers there is a graph for each."""
+    packs = [([5, 3, 4], [2, 2, 2])] + [([12 - i, i], [i % 3, 6 - i % 3]) for i in range(1, 11)]
+    q, k = pack([12]), pack([6], seed=1)
+    graphs = {}
+    for kind in ("tensors", "numbers"):
+        torch.compiler.reset()
+        counter = torch._dynamo.testing.CompileCounter()
+        compiled = torch.compile(attention, backend=counter, dynamic=False)
+        for lengths in packs if kind == "tensors" else packs[:3]:
+            given = [Segments.of(n, most=4, longest=12) for n in lengths] if kind == "tensors" else lengths
+            found = compiled(q, k, k, *given, kernel="fused_cpu")
+            assert torch.equal(found, attention(q, k, k, *lengths, kernel="fused_cpu"))
+        graphs[kind] = counter.frame_count
+    assert graphs["tensors"] == 1
+    assert graphs["numbers"] >= 3
+
+
+def test_more_segments_than_there_is_room_for_are_refused():
+    for lengths in ([1, 2, 3], [9], [-1]):
+        with pytest.raises(ConfigError, match="raise the limits"):
+            Segments.of(lengths, most=2, longest=8)
+
+
+def test_cuda_kernels_are_given_the_bounds_themselves(monkeypatch):
+    """Without a look at the lengths, which would wait for the device: a stand-in sees what it is given."""
+    given = []
+
+    def own(q, k, v, *rest, return_aux, window_size, enable_gqa):
+        given.append(rest)
+        return torch.ones_like(q), torch.zeros(q.shape[1], q.shape[0])
+
+    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", own)
+    one = Segments.of([2, 4], most=4, longest=8)
+    out, _ = BY_BOUNDS["torch_varlen"](pack([6]), pack([6]), pack([6]), one, one, causal=False)
+    assert out.shape == (6, 3, 8)
+    ((q_bounds, k_bounds, *longest),) = given
+    assert q_bounds is one.bounds
+    assert k_bounds is one.bounds
+    assert longest == [8, 8]

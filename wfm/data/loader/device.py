@@ -10,7 +10,12 @@ import torch
 from torch import Tensor
 
 from wfm.data.loader.batches import Batch, PackedBatch
+from wfm.data.loader.grouped import GroupedBatch
 from wfm.errors import ConfigError
+
+Made = Batch | PackedBatch | GroupedBatch
+"""What a batch may be: of one shape, packs as they came, or packs by shape."""
+_STAY = ("seeds", "packs")
 
 
 class Mover:
@@ -25,7 +30,7 @@ class Mover:
         self._device, self._pin = torch.device(device), pin
         self._stream = torch.cuda.Stream(self._device) if self._device.type == "cuda" else None
 
-    def send(self, batch: Batch | PackedBatch) -> tuple[Batch | PackedBatch, Any]:
+    def send(self, batch: Made) -> tuple[Made, Any]:
         """Begin to copy, in whichever thread made the batch. What `take` needs: the copy, and the event at its end."""
         if self._stream is None:
             return batch, None
@@ -35,7 +40,7 @@ class Mover:
             event.record(self._stream)
         return moved, event
 
-    def take(self, batch: Batch | PackedBatch, event: Any) -> Batch | PackedBatch:
+    def take(self, batch: Made, event: Any) -> Made:
         """From here on the current stream may use it: it waits for the copy, the processor does not."""
         if event is not None:
             stream = torch.cuda.current_stream(self._device)
@@ -47,10 +52,12 @@ class Mover:
         return (tensor.pin_memory() if self._pin else tensor).to(self._device, non_blocking=True)
 
     @staticmethod
-    def _each(batch: Batch | PackedBatch, act: Any) -> Batch | PackedBatch:
+    def _each(batch: Made, act: Any) -> Made:
         """`act` on what is trained on; counts and lengths of packs, which lay out the work, stay with the processor."""
         if isinstance(batch, dict):
-            return {name: act(tensor) if name != "seeds" else tensor for name, tensor in batch.items()}
+            return {name: tensor if name in _STAY else act(tensor) for name, tensor in batch.items()}
+        if isinstance(batch, GroupedBatch):
+            return GroupedBatch(tuple(Mover._each(each, act) for each in batch.batches))  # type: ignore[misc]
         samples = tuple({name: act(tensor) for name, tensor in sample.items()} for sample in batch.samples)
         return PackedBatch(samples, batch.bounds, batch.lengths, batch.starts, batch.seeds, batch.epochs, batch.sources)
 

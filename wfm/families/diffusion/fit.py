@@ -123,7 +123,8 @@ def mean_psnr(
     top = config.denoising.sigma_max
     slots = model.config.slots
     tensors = tensors_of(slots, batch) | {"past": batch["latents"][:, :, :given]}
-    conditions = Conditions(tensors, present_of(slots, batch, {}))
+    fps = batch.get("fps") if model.config.fps_positions else None
+    conditions = Conditions(tensors, present_of(slots, batch, {}), fps=fps)
     mean = model.denoise(noise * top, top, conditions)
     beat("validation")
     seen = video_frames(given, tokenizer.config.temporal_compression)

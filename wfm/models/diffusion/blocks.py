@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wfm.models.diffusion import by_rows
+from wfm.models.diffusion.by_rows import Rows
 from wfm.models.diffusion.config import DiffusionConfig
 from wfm.models.diffusion.prepared import Conditioning
 from wfm.models.layers import AdaLayerNormLoRA, Attention, FeedForward, Linear, Modulation
@@ -150,20 +152,19 @@ def context_names(name: str) -> tuple[str, str]:
     return ("norm2", "attn2") if name == "text" else (f"norm_{name}", f"attn_{name}")
 
 
-def normed(norm: AdaLayerNormLoRA, x: Tensor, modulation: Modulation, rows: Tensor | None) -> Tensor:
+def normed(norm: AdaLayerNormLoRA, x: Tensor, modulation: Modulation, rows: Rows | None) -> Tensor:
     """LN(x) (1 + scale) + shift of x `[M, d]`, each group of tokens with its own row."""
-    shift, scale = (_by_token(part, rows) for part in modulation[:2])
+    shift, scale = modulation[:2]
+    if rows is not None:
+        return by_rows.modulated(x, shift, scale, rows)
     return norm.modulated(x.view(shift.shape[0], -1, x.shape[-1]), shift, scale).view(x.shape)
 
 
-def gated(norm: AdaLayerNormLoRA, x: Tensor, modulation: Modulation, y: Tensor, rows: Tensor | None) -> Tensor:
+def gated(norm: AdaLayerNormLoRA, x: Tensor, modulation: Modulation, y: Tensor, rows: Rows | None) -> Tensor:
     """x + gate * y, both `[M, d]`, y what came of the `norm`."""
-    assert modulation.gate is not None
-    gate = _by_token(modulation.gate, rows)
+    gate = modulation.gate
+    assert gate is not None
+    if rows is not None:
+        return by_rows.gated(x, gate, y.view(x.shape), rows)
     grouped = (gate.shape[0], -1, x.shape[-1])
     return norm.gated(x.view(grouped), gate, y.view(grouped)).view(x.shape)
-
-
-def _by_token(part: Tensor, rows: Tensor | None) -> Tensor:
-    """`[G, d]` as it is where all rows serve equally many tokens, `[M, d]` where not."""
-    return part if rows is None else part[rows]

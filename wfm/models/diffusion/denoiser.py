@@ -11,20 +11,22 @@ the rest), a channel says so, and the output is the past itself. Cosmos scales t
 everything by c_in(s): the same.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
+from wfm.models.at_hand import at_hand
 from wfm.models.diffusion import edm, flow
 from wfm.models.diffusion.conditioning import Conditions, given_mask, last_given
 from wfm.models.diffusion.config import DenoiserConfig
 from wfm.models.diffusion.inputs import Context, Vector
 from wfm.models.diffusion.network import DiffusionTransformer
+from wfm.models.diffusion.pack import Group, PackLimits, forward_pack
 from wfm.models.diffusion.prior import LinearPrior
 from wfm.models.diffusion.statistics import LatentStatistics
 from wfm.models.slots import Place, of_slot, require_known
@@ -50,6 +52,19 @@ class Prepared:
     "What the guess misses, `[B, C, T, 1, 1]`, or sigma_data as one number."
     network: dict[str, Any] = field(default_factory=dict)
     "Further arguments of the network."
+
+
+class _Begun(NamedTuple):
+    """What stands before the network, and what its answer is put together with."""
+
+    inputs: Tensor
+    feature: Tensor
+    "c_noise."
+    factors: edm.Scaling
+    left: Tensor
+    "Noisy latents less the prior's guess."
+    held: Tensor | None
+    "bool: frames that come back as the past."
 
 
 class RandomFourier(nn.Module):
@@ -141,8 +156,29 @@ class Denoiser(nn.Module):
         sigma: a number, `[B]` or `[B, T]`. Raises ConfigError for what does not fit.
         """
         ready = conditions if isinstance(conditions, Prepared) else self.prepare(conditions, noisy)
+        begun = self._begun(noisy, sigma, ready)
+        raw = self.network(begun.inputs, begun.feature, **ready.network)
+        return self._clean(begun, raw, noisy, ready)
+
+    def denoise_pack(
+        self,
+        noisy: Sequence[Tensor],
+        sigma: Sequence[Tensor | float],
+        ready: Sequence[Prepared],
+        limits: PackLimits | None = None,
+    ) -> list[Tensor]:
+        """`denoise` of a pack: groups of samples of one shape each, which the network sees at once. ready: by
+        `prepare(..., packed=True)`; limits: what it is padded to."""
+        if len(noisy) == 1 and limits is None:
+            return [self.denoise(noisy[0], sigma[0], ready[0])]
+        begun = [self._begun(*each) for each in zip(noisy, sigma, ready, strict=True)]
+        groups = [Group(one.inputs, one.feature, own.network) for one, own in zip(begun, ready, strict=True)]
+        raw = forward_pack(self.network, groups, limits)
+        return [self._clean(*each) for each in zip(begun, raw, noisy, ready, strict=True)]
+
+    def _begun(self, noisy: Tensor, sigma: Tensor | float, ready: Prepared) -> "_Begun":
         levels = self.levels(sigma, noisy)  # [1], [B] or [B, T]
-        if levels.device.type == "cpu" and self.config.objective == "edm" and not bool((levels > 0).all()):
+        if at_hand(levels) and self.config.objective == "edm" and not bool((levels > 0).all()):
             raise ConfigError(
                 f"sigma is {levels.flatten().tolist()}: the network reads its logarithm, so give levels above 0"
             )
@@ -158,13 +194,16 @@ class Denoiser(nn.Module):
             inputs = torch.where(held, ready.seen, inputs)
         if ready.extra is not None:
             inputs = torch.cat([inputs, ready.extra], dim=1)
-        raw = self.network(inputs.to(self.network.dtype), self.noise_feature(levels), **ready.network)
-        clean = factors.skip * left + factors.out * raw.to(noisy.dtype)
+        return _Begun(inputs.to(self.network.dtype), self.noise_feature(levels), factors, left, held)
+
+    @staticmethod
+    def _clean(begun: "_Begun", raw: Tensor, noisy: Tensor, ready: Prepared) -> Tensor:
+        clean = begun.factors.skip * begun.left + begun.factors.out * raw.to(noisy.dtype)
         if ready.mean is not None:
             clean = clean + ready.mean
-        if held is not None:
+        if begun.held is not None:
             assert ready.past is not None
-            clean = torch.where(held, ready.past, clean)
+            clean = torch.where(begun.held, ready.past, clean)
         return clean.to(noisy.dtype)
 
     def levels(self, sigma: Tensor | float, like: Tensor) -> Tensor:
@@ -182,9 +221,9 @@ class Denoiser(nn.Module):
 
     # What no noise level changes
 
-    def prepare(self, conditions: Conditions, like: Tensor) -> Prepared:
-        """Work out conditions for latents of the shape, dtype and device of `like`. Raises ConfigError for what does
-        not fit them or the model."""
+    def prepare(self, conditions: Conditions, like: Tensor, *, packed: bool = False) -> Prepared:
+        """Work out conditions for latents of the shape, dtype and device of `like`; packed: for `denoise_pack`, where no call
+        is repeated. Raises ConfigError for what does not fit them or the model."""
         if like.ndim != 5 or like.shape[1] != self.config.network.in_channels:
             raise ConfigError(
                 f"latents have shape {list(like.shape)}, wanted [B, {self.config.network.in_channels}, T, H, W]"
@@ -206,7 +245,7 @@ class Denoiser(nn.Module):
         channels = self._channels(conditions, shown, extrapolated, given, like)
         return Prepared(
             past, mask, seen, release, None, mean, sigma_data if deviation is None else deviation,
-            self._network_arguments(conditions, channels, given, mask, like),
+            self._network_arguments(conditions, channels, given, mask, like, packed),
         )  # fmt: skip
 
     def _past(self, conditions: Conditions, like: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -215,11 +254,12 @@ class Denoiser(nn.Module):
         noise, frames = conditions.augment_noise, like.shape[2]
         if noise is not None and noise.shape != like.shape:
             raise ConfigError(f"augment_noise has shape {list(noise.shape)}, wanted {list(like.shape)}")
-        if noise is None and bool((torch.as_tensor(conditions.augment_sigma) != 0).any()):
+        augment = torch.as_tensor(conditions.augment_sigma)
+        if noise is None and at_hand(augment) and bool((augment != 0).any()):
             raise ConfigError("augment_sigma is not 0: give the unit noise, `augment_noise`, as well")
         past, said = conditions.tensors.get("past"), conditions.tensors.get("given")
         if past is None:
-            if said is not None and bool((said != 0).any()):
+            if said is not None and at_hand(said) and bool((said != 0).any()):
                 raise ConfigError(f"given is {said.tolist()} and there is no `past`: give its latents")
             return None, torch.zeros(len(like), dtype=torch.int64, device=like.device)
         if (
@@ -232,7 +272,7 @@ class Denoiser(nn.Module):
                 "are read"
             )
         given = torch.as_tensor(past.shape[2] if said is None else said, device=like.device).expand(len(like))
-        if int(given.max()) > past.shape[2] or int(given.min()) < 0:
+        if at_hand(given) and (int(given.max()) > past.shape[2] or int(given.min()) < 0):
             raise ConfigError(f"given is {given.tolist()} of {past.shape[2]} latent frames: use 0 to {past.shape[2]}")
         if "past" in conditions.present:
             given = given * conditions.present["past"].to(given)
@@ -260,7 +300,7 @@ class Denoiser(nn.Module):
             return found
         mean, deviation = self.prior_extrapolated(extrapolated, given)
         has = conditions.present.get("extrapolation")
-        if has is not None and not bool(has.all()):
+        if has is not None and not (at_hand(has) and bool(has.all())):
             rows = has.to(mean.device)[:, None, None, None, None]
             plain, missed = self.prior(shown, given)
             mean, deviation = torch.where(rows, mean, plain), torch.where(rows, deviation, missed)
@@ -294,6 +334,7 @@ class Denoiser(nn.Module):
         given: Tensor,
         mask: Tensor | None,
         like: Tensor,
+        packed: bool,
     ) -> dict[str, Any]:
         """Everything the network is given besides latents and noise level."""
         arguments: dict[str, Any] = {"padding_mask": conditions.padding_mask}
@@ -301,7 +342,7 @@ class Denoiser(nn.Module):
         fps = conditions.fps
         if fps is None and self.config.fps_positions:
             fps = self.config.fps
-        if torch.is_grad_enabled():  # in training every call has weights of its own
+        if packed or torch.is_grad_enabled():  # in training every call has weights of its own
             arguments |= {"contexts": contexts, "channels": channels, "fps": fps}
         else:
             arguments["contexts"] = {name: self.network.prepare_context(name, one) for name, one in contexts.items()}

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wfm.errors import ConfigError
+from wfm.models.diffusion.by_rows import Rows
 from wfm.models.diffusion.config import DiffusionConfig
 
 Grid = tuple[int, int, int]
@@ -233,9 +234,9 @@ def rates_of(fps: float | Sequence[float | None] | Tensor | None) -> list[float 
     return rates
 
 
-def rows_of_tokens(count: int, grids: Sequence[Grid], device: torch.device) -> Tensor | None:
-    """Which of `count` rows (one for all, one a segment, one a latent frame) each token takes, int64 `[M]`; None where
-    all rows serve equally many tokens."""
+def rows_of_tokens(count: int, grids: Sequence[Grid], device: torch.device) -> Rows | None:
+    """Which of `count` rows (one for all, one a segment, one a latent frame) each token takes; None where all rows serve
+    equally many tokens."""
     if count == 1:
         return None
     by_segment = [t * h * w for t, h, w in grids]
@@ -245,7 +246,4 @@ def rows_of_tokens(count: int, grids: Sequence[Grid], device: torch.device) -> T
             f"c_noise: prepared for {count} rows, these latents have {len(by_segment)} samples and {len(by_frame)} frames"
         )
     tokens = by_segment if count == len(by_segment) else by_frame
-    if len(set(tokens)) == 1:
-        return None
-    index = torch.arange(count, device=device)
-    return index.repeat_interleave(torch.tensor(tokens, device=device), output_size=sum(tokens))
+    return None if len(set(tokens)) == 1 else Rows.of(tokens, device)

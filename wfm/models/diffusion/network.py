@@ -148,7 +148,7 @@ class DiffusionTransformer(nn.Module):
         shapes = [torch.atleast_1d(c_noise).shape, *(one.features.shape[:-1] for one in joined.values())]
         segments = max(shape[0] for shape in shapes)
         frames = [next((shape[1] for shape in shapes if len(shape) == 2), 1)] * segments
-        embedding, lora = self._embed_noise(c_noise, joined, segments, frames)
+        embedding, lora = self.embed_noise(c_noise, joined, segments, frames)
         return PreparedNoise(
             tuple(block.modulations(embedding, lora) for block in self.blocks),
             self.norm_out.modulation(embedding, lora),
@@ -288,7 +288,7 @@ class DiffusionTransformer(nn.Module):
                 raise ConfigError(f"{name}: already part of the prepared noise; give it to prepare_noise only")
             count = c_noise.rows
         else:
-            embedding, lora = self._embed_noise(c_noise, vectors, len(grids), [grid[0] for grid in grids])
+            embedding, lora = self.embed_noise(c_noise, vectors, len(grids), [grid[0] for grid in grids])
             count = embedding.shape[0]
         segments = tuple(t * h * w for t, h, w in grids)
         return Conditioning(
@@ -348,7 +348,7 @@ class DiffusionTransformer(nn.Module):
             raise ConfigError("fps: already part of the prepared shape; give it to prepare_shape only")
         return shape
 
-    def _embed_noise(
+    def embed_noise(
         self, c_noise: Tensor, vectors: Mapping[str, Vector], segments: int, frames: Sequence[int]
     ) -> tuple[Tensor, Tensor]:
         """Time embedding `[G, d]` and AdaLN vector `[G, 3d]`, with the vectors in both."""

@@ -12,20 +12,26 @@ sample's own seed, so it is the same on any rank, in any batch, before and after
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from wfm.data.loader.grouped import GroupedBatch, batches_of
 from wfm.errors import ConfigError
 from wfm.models.diffusion import edm, flow
 from wfm.models.diffusion.conditioning import Conditions, given_mask
 from wfm.models.diffusion.config import EDMConfig, FlowConfig
 from wfm.models.diffusion.denoiser import Denoiser, Prepared, spread
+from wfm.models.diffusion.pack import PackLimits
+from wfm.models.loss import Mean, Summed
 from wfm.models.presence import kept, present_of, tensors_of
 from wfm.models.seeding import seeded_generator
 
+AnyBatch = Mapping[str, Tensor] | GroupedBatch
+TERM = "denoising"
+"""The one term of the loss."""
 OWN_DRAWS = ("action", "text")
 """Conditions whose dropout is drawn with everything else of a sample, as it was before there were others, each of which has a
 generator of its own: so one more changes no draw."""
@@ -36,35 +42,62 @@ def drop_names(model: Denoiser) -> list[str]:
     return [name for name, slot in model.config.slots.items() if name in OWN_DRAWS or slot.dropout]
 
 
-class DenoisingObjective:
-    """Loss of a `Denoiser`. Batch: latents `[B, C, T, H, W]` in the tokenizer's units, seeds int64 `[B]`, the tensors of the
-    model's conditions that there are, and `has_<tensor>` bool `[B]` of those that not all samples have; fps `[B]` for a model
-    that reads it (`fps_positions`), padding_mask `[B, 1, h, w]`."""
+class _Begun(NamedTuple):
+    """Samples of one shape before the network."""
 
-    def __init__(self, config: EDMConfig | FlowConfig) -> None:
-        self.config = config
+    clean: Tensor
+    sigma: Tensor
+    draw: Mapping[str, Tensor]
+    ready: Prepared
 
-    def loss(self, model: Denoiser, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
-        """The loss, and `mse`: the plain squared error in normalised units; `weighted` without u where there is u."""
+
+class DenoisingObjective(Summed):
+    """Loss of a `Denoiser`, over samples of one shape or packs of any. Batch: latents `[B, C, T, H, W]` in the tokenizer's
+    units, seeds int64 `[B]`, the tensors of the model's conditions that there are, and `has_<tensor>` bool `[B]` of those that
+    not all samples have; fps `[B]` for a model that reads it (`fps_positions`), padding_mask `[B, 1, h, w]`. Of packs: such a
+    batch for each shape (`wfm.data.loader.grouped`)."""
+
+    def __init__(self, config: EDMConfig | FlowConfig, limits: PackLimits | None = None) -> None:
+        """limits: what each pack is padded to, for a compiled network; None: it is as long as it is."""
+        self.config, self.limits = config, limits
+
+    def counts(self, model: Denoiser, batch: AnyBatch, step: int) -> dict[str, float]:
+        """Samples: each counts alike."""
+        return {TERM: float(sum(len(one["seeds"]) for one in batches_of(batch)))}
+
+    def sums(self, model: Denoiser, batch: AnyBatch, step: int) -> tuple[dict[str, Tensor], dict[str, Mean]]:
+        """The loss of every sample, summed up, and `mse`: the plain squared error in normalised units; `weighted` without u
+        where there is u."""
         self._require(model)
+        groups = [self._begun(model, one) for one in batches_of(batch)]
+        noisy = [one.clean + spread(one.sigma) * one.draw["noise"].to(one.clean) for one in groups]
+        found = model.denoise_pack(noisy, [one.sigma for one in groups], [one.ready for one in groups], self.limits)
+        parts = [self._errors(model, one, denoised) for one, denoised in zip(groups, found, strict=True)]
+        count = sum(len(one.clean) for one in groups)
+        sums = {name: _total([part[name] for part in parts]) for name in parts[0]}
+        return {TERM: sums.pop(TERM)}, {name: Mean(total.detach(), count) for name, total in sums.items()}
+
+    def _begun(self, model: Denoiser, batch: Mapping[str, Tensor]) -> "_Begun":
         clean = self.clean(model, batch)
         draw = {name: value.to(clean.device) for name, value in self.draw(model, batch["seeds"], clean.shape).items()}
-        sigma = draw["sigma"].to(clean)
-        ready = self.prepared(model, batch, clean, draw)
-        denoised = model.denoise(clean + spread(sigma) * draw["noise"].to(clean), sigma, ready)
+        return _Begun(clean, draw["sigma"].to(clean), draw, self.prepared(model, batch, clean, draw))
+
+    def _errors(self, model: Denoiser, begun: "_Begun", denoised: Tensor) -> dict[str, Tensor]:
+        """Of samples of one shape, by name: their sum of the loss and of what is measured."""
+        clean, sigma, draw, ready = begun
         wanted = ~given_mask(draw["given"], clean.shape[2])[:, 0, :, 0, 0]  # [B, T]
         count = wanted.sum(1)  # [B], at least 1
         error = (denoised - clean).square()
         plain = error.detach().mean(dim=(1, 3, 4))  # [B, T]
         weight = model.scaling(spread(sigma), ready.deviation).out.square().reciprocal()
         each = (error * (weight * self.emphasis(model, ready, clean))).mean(dim=(1, 3, 4))  # [B, T]
-        values = {"mse": float(((plain * wanted).sum(1) / count).mean())}
+        values = {"mse": ((plain * wanted).sum(1) / count).sum()}
         u = model.uncertainty(sigma)
         if u is not None:
-            values["weighted"] = float(((each.detach() * wanted).sum(1) / count).mean())
+            values["weighted"] = ((each.detach() * wanted).sum(1) / count).sum()
             u = u if u.ndim == 2 else u[:, None]
             each = each * torch.exp(-u) + u
-        return self.config.loss_scale * ((each * wanted).sum(1) / count).mean(), values
+        return {TERM: self.config.loss_scale * ((each * wanted).sum(1) / count).sum(), **values}
 
     def clean(self, model: Denoiser, batch: Mapping[str, Tensor]) -> Tensor:
         """What is to be found, `[B, C, T, H, W]` in normalised units."""
@@ -74,7 +107,7 @@ class DenoisingObjective:
         self, model: Denoiser, batch: Mapping[str, Tensor], clean: Tensor, draw: Mapping[str, Tensor]
     ) -> Prepared:
         """What the model is told of a batch, worked out."""
-        return model.prepare(self.conditions(model, batch, clean, draw), clean)
+        return model.prepare(self.conditions(model, batch, clean, draw), clean, packed=True)
 
     def deviations(self, model: Denoiser, frames: int) -> Tensor:
         """Deviation `[C, T]` of the latents in the tokenizer's units."""
@@ -158,3 +191,7 @@ class DenoisingObjective:
                 f"condition_latents is {self.config.condition_latents} and the model takes no past: set "
                 "network.condition_mask, or condition_latents to (0,)"
             )
+
+
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.stack(list(parts)).sum()

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from wfm.models.diffusion.by_rows import Rows
 from wfm.models.diffusion.inputs import Grid
 from wfm.models.layers import Modulation
 from wfm.models.rotary import Rope
+from wfm.parallel.segments import AnySegments
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,8 @@ class ContextTokens:
     tokens' segments, and how many queries see each."""
 
     tokens: Tensor | None
-    lengths: tuple[int, ...]
-    queries: tuple[int, ...]
+    lengths: AnySegments
+    queries: AnySegments
     prepared: PreparedText | None = None
 
 
@@ -77,16 +79,17 @@ class Conditioning:
     """What all blocks of one call share; M tokens of S segments.
 
     segments: tokens of each segment. rope of N positions and positions `[N, d]`, N dividing M. embedding `[G, d]` and
-    lora `[G, 3d]`, or None where modulations are prepared. rows: row G of each token, int64 `[M]`, where the groups
-    differ in size. contexts: what is attended to, by name; one that is absent is left out. noise: what was prepared, or None.
+    lora `[G, 3d]`, or None where modulations are prepared. rows: which of the G rows each token takes, where they do not
+    all serve equally many. contexts: what is attended to, by name; one that is absent is left out. noise: what was prepared,
+    or None.
     """
 
-    segments: tuple[int, ...]
+    segments: AnySegments
     rope: Rope
     positions: Tensor | None
     embedding: Tensor | None
     lora: Tensor | None
-    rows: Tensor | None
+    rows: Rows | None
     contexts: Mapping[str, ContextTokens]
     noise: PreparedNoise | None = None
 

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from wfm.data.loader.grouped import batches_of
 from wfm.errors import ConfigError
 from wfm.models.diffusion.denoiser import Denoiser, Prepared
-from wfm.models.diffusion.objective import DenoisingObjective
+from wfm.models.diffusion.objective import AnyBatch, DenoisingObjective
 from wfm.models.diffusion_decoder.network import DiffusionDecoder
+from wfm.models.loss import Mean
 
 
 class DecoderObjective(DenoisingObjective):
@@ -18,10 +20,10 @@ class DecoderObjective(DenoisingObjective):
     Every second step sees a window that starts later in its video: long videos are decoded in such windows.
     """
 
-    def loss(self, model: Denoiser, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
-        frames = batch["latents"].shape[2]
+    def sums(self, model: Denoiser, batch: AnyBatch, step: int) -> tuple[dict[str, Tensor], dict[str, Mean]]:
+        frames = min(one["latents"].shape[2] for one in batches_of(batch))
         self.start = 0 if step % 2 == 0 or frames < 3 else 1 + step // 2 % (frames - 2)
-        return super().loss(model, batch, step)
+        return super().sums(model, batch, step)
 
     def clean(self, model: Denoiser, batch: Mapping[str, Tensor]) -> Tensor:
         return model.normalise(batch["latents"])[:, :, self.start :]
