@@ -182,6 +182,8 @@ class Fitting(ABC):
     "Fields of the network's config in which a model that training goes on from may differ."
     new_tensors: ClassVar[tuple[str, ...]] = ()
     "Beginnings of names of tensors which such a model may lack: they start new."
+    takes_packs: ClassVar[bool] = False
+    "Whether its objective takes packs (`wfm.data.loader.grouped.GroupedBatch`) besides batches of one shape."
     rates_hint: ClassVar[str] = ""
     "What to set, so that the model is told frame rates apart; empty: it cannot be."
 
@@ -207,6 +209,10 @@ class Fitting(ABC):
                 f"{len(shapes)}: {', '.join(map(str, shapes[:4]))}; encode windows of one size and length, or train another "
                 "family"
             )
+
+    def limit_packs(self, objective: Any, model: Any, config: Any, data: Any, order: Any) -> None:
+        """Tell an objective of packs how large the packs of `order` are at most, where its network is compiled for one size."""
+        return None
 
     def tells_rates(self, config: Any, data: Any) -> bool:
         """Whether the model is told the frame rate of each sample, so that the latents may be of several."""

@@ -15,6 +15,7 @@ from torch import nn
 
 from wfm.conditions.condition import parse
 from wfm.config import Config
+from wfm.data.loader.grouped import grouped
 from wfm.data.loader.loading import Loader
 from wfm.data.mixture import Mixture
 from wfm.data.samples import Samples
@@ -55,7 +56,7 @@ def fit_world_model(
         torch.set_num_threads(config.training.threads)
     family: Family = FAMILIES.load(config.family)
     fitting: Fitting = family.fitting()
-    require_buckets(config.training, config.family)
+    require_buckets(config.training, config.family, fitting.takes_packs)
     require_whole(sources, config)
     reading = config.training.reading
     shares = source_shares(config.training, sources)
@@ -70,7 +71,11 @@ def fit_world_model(
     model, objective, card = build(config, tokenizer.config, data)
     fitting.require_shapes(model, config, shapes_of(data.train.values()))
     go_on(model, card, config)
-    with closing(data), Loader(drawn, order, place(config.training)) as loader:
+    transform = None
+    if config.training.data.mode == "packs":
+        transform = grouped
+        fitting.limit_packs(objective, model, config, data, order)
+    with closing(data), Loader(drawn, order, place(config.training), transform=transform) as loader:
         result = train(
             model,
             objective,

@@ -98,6 +98,11 @@ class JoinedSamples:
         """Of one token's embedding; 0 without text."""
         return 0 if self._text is None else self._text.captions.width
 
+    @property
+    def text_length(self) -> int:
+        """Of the longest caption, in tokens; 0 without text."""
+        return 0 if self._text is None else int(self._text.captions.lengths.max())
+
     @cached_property
     def sizes(self) -> np.ndarray:
         """int64 [N]: bytes of all that a sample holds."""

@@ -79,9 +79,9 @@ def order_of(config: TrainingConfig, sources: "Mapping[str, Samples]", mixture: 
     return Phases(made) if recipe.phases else made[0].order
 
 
-def require_buckets(config: TrainingConfig, family: str) -> None:
-    """Raise ConfigError for a recipe of packs, which no family trains on yet."""
-    if config.data.mode != "buckets":
+def require_buckets(config: TrainingConfig, family: str, takes_packs: bool = False) -> None:
+    """Raise ConfigError for a recipe of packs where the family trains on batches of one shape."""
+    if config.data.mode != "buckets" and not takes_packs:
         raise ConfigError(
             f"training.data.mode is {config.data.mode!r}, and family {family} trains on batches of one shape: set 'buckets'"
         )
@@ -90,6 +90,8 @@ def require_buckets(config: TrainingConfig, family: str) -> None:
 def require_alike_batches(order: RunOrder, sources: "Mapping[str, Samples]") -> None:
     """Raise ConfigError, naming lane, shape and sources, where samples would stand in one batch that do not hold the same (such
     as `extrapolated`). One sample of each source is read, where there are several."""
+    if not order.bucketed:
+        return  # samples of a pack are put together by what they hold
     held = {name: tensors_of(samples) for name, samples in sources.items()} if len(sources) > 1 else {}
     if len(set(held.values())) < 2:
         return

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from wfm.conditions.extrapolation import require_encoded
 from wfm.conditions.past import video_frames
+from wfm.data.order.lanes import AnyOrder, AnyStep
 from wfm.data.passes import batches
 from wfm.data.psnr import psnr
 from wfm.errors import ConfigError
@@ -16,6 +17,7 @@ from wfm.models.diffusion.config import DenoiserConfig
 from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.diffusion.inputs import grid_of
 from wfm.models.diffusion.objective import DenoisingObjective
+from wfm.models.diffusion.pack import PackLimits
 from wfm.models.diffusion.prior import PriorFit
 from wfm.models.family import Fitting
 from wfm.models.presence import present_of, tensors_of
@@ -23,13 +25,16 @@ from wfm.models.seeding import seeded_generator
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.pulse import beat
 from wfm.training.config import filled
+from wfm.training.data_config import DataConfig, PhaseConfig
 from wfm.training.encoded import Encoded
 from wfm.training.fit_world_model import known_of
+from wfm.training.joined import JoinedSamples
 
 
 class DiffusionFitting(Fitting):
     """Of a `Denoiser`."""
 
+    takes_packs = True
     rates_hint = "(a diffusion model without actions) set diffusion.fps_positions, so that the model is told each"
 
     def settle(self, config: DiffusionTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> DenoiserConfig:
@@ -80,6 +85,19 @@ class DiffusionFitting(Fitting):
         for shape in shapes:
             grid_of(model.config.network_config, shape)
 
+    def limit_packs(
+        self,
+        objective: DenoisingObjective,
+        model: Denoiser,
+        config: DiffusionTrainingConfig,
+        data: Encoded,
+        order: AnyOrder[AnyStep],
+    ) -> None:
+        """With compiled blocks each pack is padded to what any may hold, so that all are one graph."""
+        if config.parallel.compile:
+            lengths = [samples.text_length for samples in data.train.values() if isinstance(samples, JoinedSamples)]
+            objective.limits = pack_limits(model, config.training.data, order, max(lengths, default=0))
+
     def tells_rates(self, config: DiffusionTrainingConfig, data: Encoded) -> bool:
         """With rotary positions in seconds, and no actions, which are given as rates."""
         return config.diffusion.fps_positions and not data.action_spec.width
@@ -91,6 +109,24 @@ class DiffusionFitting(Fitting):
         if not 0 < max(config.denoising.condition_latents) < batch["latents"].shape[2]:
             return {}
         return {"mean_psnr": mean_psnr(model, tokenizer, batch, config)}
+
+
+def pack_limits(model: Denoiser, recipe: DataConfig, order: AnyOrder[AnyStep], text_length: int) -> PackLimits:
+    """The most that a pack of `order` holds: tokens by the budget, samples and frames by the smallest that it draws. Raises
+    ConfigError for contexts other than the text, of whose length nothing is known."""
+    others = [name for name in model.network.config.contexts if name != "text"]
+    if others:
+        raise ConfigError(
+            f"parallel.compile with training.data.mode 'packs': nothing says how long {', '.join(others)} may be; set "
+            "parallel.compile=false, or 'buckets'"
+        )
+    budget = max(phase.tokens or recipe.tokens for phase in recipe.phases or (PhaseConfig(),))
+    pieces = [held for of_lane in order.pieces().values() for held in of_lane]
+    shortest = min(int(held.lengths.min()) for held in pieces)
+    smallest = min(int(held.shapes[:, 1:].prod(1).min()) for held in pieces if held.shapes is not None)
+    _, p, q = model.network.config.patch_size
+    segments = budget // shortest
+    return PackLimits(budget // (p * q), segments, budget // smallest, max(1, segments * text_length))
 
 
 def require_given_frames(config: DiffusionTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> None:
