@@ -8,6 +8,7 @@ one shape is a pack of one group.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -25,7 +26,8 @@ class GroupedBatch:
 
     batches: tuple[Batch, ...]
     """Samples of one shape that hold the same, each: tensors `[B, ...]` by name, with `seeds` int64 `[B]` and `packs` int64
-    `[B]`, which pack each sample stands in. In the order of their shapes (frames, height, width); within one, as they came."""
+    `[B]`, which pack each sample stands in. In the order of their shapes (frames, height, width); within one, of the lengths of
+    what is ragged, so that equal ones are neighbours there too; else as they came."""
 
     def __len__(self) -> int:
         """Samples."""
@@ -38,11 +40,23 @@ class GroupedBatch:
 
     def split(self) -> Iterator["GroupedBatch"]:
         """Pack by pack."""
-        for pack in sorted({number for batch in self.batches for number in batch["packs"].tolist()}):
-            chosen = [(batch, torch.nonzero(batch["packs"] == pack)[:, 0]) for batch in self.batches]
-            yield GroupedBatch(
-                tuple({name: x[rows.to(x.device)] for name, x in batch.items()} for batch, rows in chosen if len(rows))
-            )
+        return self.parts(len(self._packs()))
+
+    def parts(self, most: int) -> Iterator["GroupedBatch"]:
+        """Its packs in at most so many nearly equal runs: fewer where there are fewer packs, none of them empty."""
+        packs = self._packs()
+        ends = [len(packs) * part // most for part in range(most + 1)] if most < len(packs) else range(len(packs) + 1)
+        for first, past in pairwise(ends):
+            yield self._of(torch.tensor(packs[first:past]))
+
+    def _packs(self) -> list[int]:
+        return sorted({number for batch in self.batches for number in batch["packs"].tolist()})
+
+    def _of(self, packs: Tensor) -> "GroupedBatch":
+        chosen = [(batch, torch.nonzero(torch.isin(batch["packs"], packs))[:, 0]) for batch in self.batches]
+        return GroupedBatch(
+            tuple({name: x[rows.to(x.device)] for name, x in batch.items()} for batch, rows in chosen if len(rows))
+        )
 
 
 def grouped(packed: PackedBatch) -> GroupedBatch:
@@ -56,7 +70,9 @@ def grouped(packed: PackedBatch) -> GroupedBatch:
     for place, sample in enumerate(packed.samples):
         places.setdefault((_shape(sample, packed.sources[place]), tuple(sorted(sample))), []).append(place)
     batches = []
-    for _, members in sorted(places.items()):
+    for (_, names), members in sorted(places.items()):
+        ragged = [name for name in names if name.endswith("_lengths")]
+        members.sort(key=lambda place, ragged=ragged: [int(packed.samples[place][name]) for name in ragged])  # type: ignore[misc]
         index = torch.tensor(members)
         batch = stack(
             [packed.samples[place] for place in members],
