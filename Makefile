@@ -60,10 +60,10 @@ fuzz: setup-dev ## ten thousand seeded mutations of everything that is read from
 	$(BIN)/python -m pytest -m long tests/faults/test_fuzz.py tests/contracts/test_fuzz_records.py
 
 crash-matrix: setup-dev ## every point where a stage may die, in every scene, on a disk and on S3; thirty preemptions; ranks and ranges that are killed, each way (more than an hour)
-	$(BIN)/python -m pytest -m long tests/faults/test_kill_matrix.py tests/faults/test_preemption_storm.py \
+	$(BIN)/python -m pytest -m long tests/faults/test_kill_matrix.py tests/faults/test_preemption_storm.py tests/faults/test_kill_and_resume.py \
 		tests/faults/test_two_copies.py tests/faults/test_grace.py tests/faults/test_store_in_trouble.py tests/faults/test_crash_points.py \
 		tests/faults/test_expired_credentials.py tests/components/test_ranks.py tests/components/test_part_ranges.py \
-		tests/components/test_stopping.py tests/wfm/training/test_ranks.py tests/wfm/parts/test_dask_settings.py
+		tests/components/test_stopping.py tests/wfm/training/test_ranks.py tests/wfm/parts/test_dask_settings.py tests/wfm/data/order/test_order_ranks.py
 
 launcher-schedules: setup-dev ## three hundred seeded schedules of a launcher against the model of a cluster, and ten with real processes
 	$(BIN)/python -m pytest -s -m long tests/cluster/test_schedules.py tests/cluster/test_processes.py tests/cluster/test_other_server.py

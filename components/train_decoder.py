@@ -22,17 +22,11 @@ def external_inputs(config: DecoderTraining, inputs: dict[str, str], store: Any)
 
 def run(ctx: Context[DecoderTraining]) -> Result:
     """One decoder."""
-    from wfm.models.family import FAMILIES
-    from wfm.models.folder import open_model, save_model
+    from wfm.training.fit import fit, open_task
     from wfm.training.order import read_weights
 
-    tokenizer, card = open_model(ctx.inputs["tokenizer"], ctx.config.tokenizer_family)
-    discrete, _ = open_model(ctx.inputs["tokenizer_discrete"], ctx.config.tokenizer_family)
-    done = FAMILIES.load(ctx.config.family).fitting()(
-        ctx.inputs["latents"],
-        ctx.inputs["tokens"],
-        tokenizer,
-        discrete.config.levels,
+    done = fit(
+        open_task(ctx.inputs, ctx.config, ctx.ranks),
         ctx.config,
         out=ctx.out,
         scratch=ctx.checkpoints(),
@@ -40,7 +34,6 @@ def run(ctx: Context[DecoderTraining]) -> Result:
         ranks=ctx.ranks,
         mixture=read_weights(ctx.config.training),
     )
-    save_model(tokenizer, card.config, ctx.out / "tokenizer", extra=card.extra)
     counts = {"inputs": done["samples"] + done["left_out"], "outputs": 1, "steps": done["steps"]}
     return Result(counts=counts, skipped={"in_one_alone": done["left_out"], **done["skipped"]}, extra=done)
 

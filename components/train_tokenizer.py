@@ -21,11 +21,11 @@ def external_inputs(config: TokenizerTraining, inputs: dict[str, str], store: An
 
 def run(ctx: Context[TokenizerTraining]) -> Result:
     """One tokenizer, continuous or discrete."""
-    from wfm.models.family import FAMILIES
+    from wfm.training.fit import fit, open_task
     from wfm.training.order import read_weights
 
-    done = FAMILIES.load(ctx.config.family).fitting()(
-        ctx.inputs["dataset"],
+    done = fit(
+        open_task(ctx.inputs, ctx.config, ctx.ranks),
         ctx.config,
         out=ctx.out,
         scratch=ctx.checkpoints(),

@@ -26,15 +26,11 @@ def external_inputs(
 
 def run(ctx: Context[WorldTrainingConfig]) -> Result:
     """One world model."""
-    from wfm.models.folder import open_model
-    from wfm.training.encoded import sources_of
-    from wfm.training.fit_world_model import fit_world_model
+    from wfm.training.fit import fit, open_task
     from wfm.training.order import read_weights
 
-    tokenizer, _ = open_model(ctx.inputs["tokenizer"], ctx.config.tokenizer_family)
-    done = fit_world_model(
-        sources_of(ctx.inputs),
-        tokenizer,
+    done = fit(
+        open_task(ctx.inputs, ctx.config, ctx.ranks),
         ctx.config,
         out=ctx.out,
         scratch=ctx.checkpoints(),

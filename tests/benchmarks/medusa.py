@@ -32,7 +32,7 @@ from wfm.data.windows import clip_signals
 from wfm.families.autoregressive.decoding import continue_tokens, greedy
 from wfm.families.autoregressive.medusa import continue_with_drafts
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
-from wfm.families.tokenizer.fit import fit_tokenizer
+from wfm.families.tokenizer.fit import open_tokenizer
 from wfm.models.autoregressive import AutoregressiveTransformer
 from wfm.models.folder import load_model, save_model
 from wfm.models.tokenizer import Tokenizer
@@ -41,6 +41,7 @@ from wfm.training.config import WorldTrainingConfig
 from wfm.training.encode import encode_shards
 from wfm.training.encode_config import EncodingConfig
 from wfm.training.encoded import LATENTS, Encoded, mean_rate
+from wfm.training.fit import fit
 from wfm.training.fit_world_model import build, go_on
 from wfm.training.joined import JoinedSamples, Signals
 from wfm.training.loop import train
@@ -63,7 +64,8 @@ def tokenizer_of(folder: Path, dataset: Artifact) -> Tokenizer:
         model = {**recipe["model"], "levels": LEVELS, "latent_channels": len(LEVELS)}
         (folder / "scratch").mkdir(parents=True, exist_ok=True)
         config = TokenizerTrainingConfig.parse({**recipe, "model": model})
-        print_line(**fit_tokenizer(dataset, config, out=folder, scratch=folder / "scratch"))
+        task = open_tokenizer({"dataset": dataset}, config)
+        print_line(**fit(task, config, out=folder, scratch=folder / "scratch"))
     found: Tokenizer = load_model(folder / "model")[0]
     return found
 

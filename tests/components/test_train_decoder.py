@@ -20,11 +20,11 @@ from wfm.data.shards import ShardWriter
 from wfm.errors import Cancelled, ConfigError, DataError, InputError
 from wfm.families.diffusion_decoder.card import DecoderTrainingConfig
 from wfm.families.diffusion_decoder.draw import TokenDecoder
-from wfm.families.diffusion_decoder.fit import fit_decoder, joined
+from wfm.families.diffusion_decoder.fit import joined
 from wfm.generation.from_artifacts import fetch_decoder, open_decoder
 from wfm.generation.write_video import write_mp4
-from wfm.models.folder import open_model
 from wfm.training.encoded import read_encoded
+from wfm.training.fit import fit, open_task
 
 Stage = Callable[..., Artifact]
 SHAPE: dict[str, Any] = {"size": [16, 16], "num_frames": 13}
@@ -100,12 +100,11 @@ def test_from_tokens_to_video(run_stage: Stage, made: dict[str, Artifact], store
 
 def test_killed_and_resumed_is_the_same(made: dict[str, Artifact], tmp_path: Path) -> None:
     config = DecoderTrainingConfig.parse(DECODER)
-    tokenizer, _ = open_model(made["tokenizer"])
 
     def train(name: str, stop_after: int = 0) -> dict[str, Any]:
         asked = iter(range(10**6))
-        return fit_decoder(
-            made["latents"], made["tokens"], tokenizer, (5, 5, 5), config, out=tmp_path / name, scratch=tmp_path / f"{name}-s",
+        return fit(
+            open_task(made, config), config, out=tmp_path / name, scratch=tmp_path / f"{name}-s",
             stopping=lambda: bool(stop_after) and next(asked) >= stop_after,
         )  # fmt: skip
 

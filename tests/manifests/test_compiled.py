@@ -1,6 +1,7 @@
 """What is compiled for engines is kept as files, so that a change of it is seen; what must hold of it is asked of the objects
 (`tests/pipelines/engines/`)."""
 
+import pytest
 import yaml
 
 from tests.cluster import strict
@@ -9,6 +10,7 @@ from wfm.cluster.lint import lint
 from wfm.cluster.settings import ClusterSettings
 
 
+@pytest.mark.long  # `make check`, which each `make test` begins with, asks the same
 def test_what_is_kept_is_what_is_compiled() -> None:
     assert differences() == []
 

@@ -3,7 +3,8 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import kfp.local
@@ -21,10 +22,11 @@ IMAGES = {role: f"registry.example/wfm-{role}@sha256:" + "0" * 64 for role in ("
 SETTINGS = ClusterSettings.parse({"images": IMAGES})
 
 
-def run_here(
-    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, pipeline: str, *overrides: str, run_id: str = ""
-) -> dict[str, dict[str, str]]:
-    """Compile for a store and run; returns the outputs of each task that was started."""
+Run = Callable[..., dict[str, dict[str, str]]]
+
+
+def compiled(store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch, pipeline: str, *overrides: str) -> Run:
+    """Compile for a store; what it gives runs that, and returns the outputs of each task that was started."""
     # of its own it starts Python functions alone
     monkeypatch.setattr(SubprocessTaskHandler, "validate_not_container_component", lambda *_: None)
     folder.mkdir()
@@ -38,9 +40,15 @@ def run_here(
 
     flow = flow_for(pipeline, "smoke", store, *overrides)
     documents = stages_in_place(flow, SETTINGS, folder / "plan", environment, IMAGES.__getitem__)
-    with local_runner(kfp.local.SubprocessRunner(use_venv=False), folder / "root") as run:
-        run(documents, **({"run_id": run_id} if run_id else {}))
-    return outputs(folder / "root")
+
+    def run_here(**arguments: str) -> dict[str, dict[str, str]]:
+        shutil.rmtree(folder / "plan", ignore_errors=True)  # each pod has its own
+        root = Path(tempfile.mkdtemp(prefix="root-", dir=folder))
+        with local_runner(kfp.local.SubprocessRunner(use_venv=False), root) as run:
+            run(documents, **arguments)
+        return outputs(root)
+
+    return run_here
 
 
 def test_of_a_run_that_is_made_the_plan_alone_is_started(
@@ -49,12 +57,13 @@ def test_of_a_run_that_is_made_the_plan_alone_is_started(
     shutil.copytree(smoke_store, tmp_path / "store", copy_function=os.link)
     store = Store.open(tmp_path / "store")
     plan = resolve("world_model", profile="smoke", store=store)
-    (said,) = run_here(store, tmp_path / "whole", monkeypatch, "world_model", run_id="whole").values()
+    run_here = compiled(store, tmp_path / "run", monkeypatch, "world_model")
+    (said,) = run_here(run_id="whole").values()
     assert {said[f"make_{node.name}"] for node in plan.nodes} == {said["anything"]} == {"false"}
     assert said["specs"] == store.runs.of("whole").path_of("specs")
     page = str(plan.node("write_report").key)
     shutil.rmtree(tmp_path / "store" / "artifacts" / page)
-    made = run_here(store, tmp_path / "page", monkeypatch, "world_model", run_id="page")
+    made = run_here(run_id="page")
     assert sorted(made) == ["launch-write-report", "plan"], "what is missing, and nothing else"
     assert store.has(page)
 
@@ -64,7 +73,7 @@ def test_it_makes_the_keys_of_every_engine(tmp_path: Path, monkeypatch: pytest.M
     few = ("simulate_videos.sessions=2", "simulate_videos.views=1")
     store = Store.open(tmp_path / "store")
     plan = resolve("curate", profile="smoke", store=store, overrides=few)
-    made = run_here(store, tmp_path / "run", monkeypatch, "curate", *few)
+    made = compiled(store, tmp_path / "run", monkeypatch, "curate", *few)()
     told = made.pop("plan")
     assert len(made) == len(plan.nodes) > 8
     for node in plan.nodes:

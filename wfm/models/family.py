@@ -71,7 +71,8 @@ class Family(ABC):
     sampling: ClassVar[type[Config] | None] = None
     "Of a world model: how futures are drawn from it; None: as `wfm.generation.config.SamplingConfig` says, and no more."
     fit: ClassVar[str]
-    "`module:object`: the `Fitting` of a world model; of a tokenizer or decoder the function that trains one."
+    """`module:object`: the `Fitting` of a world model; of a tokenizer or decoder the function of inputs by name, config and
+    ranks that makes its `wfm.training.task.Task`."""
     draw: ClassVar[str] = ""
     "`module:object`: the `Drawing` of a world model; of a decoder the class that shows tokens (`Shows`)."
     variants: ClassVar[Mapping[str, Variant]] = {}
@@ -104,7 +105,7 @@ class Family(ABC):
         return resolve(self.network)
 
     def fitting(self) -> Any:
-        """How one is trained: see `fit`. Loads torch."""
+        """How one is trained: see `fit`, and `wfm.training.fit`. Loads torch."""
         return resolve(self.fit)
 
     def drawing(self) -> "Drawing":
@@ -173,7 +174,7 @@ class Family(ABC):
 
 
 class Fitting(ABC):
-    """How a world model is trained. `wfm.training.fit_world_model` does the rest: reads, orders, steps, keeps, saves.
+    """How a world model is trained. `wfm.training.fit` does the rest: reads, orders, steps, keeps, saves.
 
     `config` is the family's training config, `data` a `wfm.training.encoded.Encoded`.
     """
@@ -210,8 +211,8 @@ class Fitting(ABC):
                 "family"
             )
 
-    def limit_packs(self, objective: Any, model: Any, config: Any, data: Any, order: Any) -> None:
-        """Tell an objective of packs how large the packs of `order` are at most, where its network is compiled for one size."""
+    def limit_packs(self, objective: Any, model: Any, config: Any, data: Any) -> None:
+        """Tell an objective of packs how large they are at most, where its network is compiled for packs of one size."""
         return None
 
     def tells_rates(self, config: Any, data: Any) -> bool:

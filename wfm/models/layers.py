@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from wfm.errors import ConfigError
 from wfm.models.rotary import Rope, apply_rope
 from wfm.parallel.attention import Mask, attention
+from wfm.parallel.block_causal import block_causal, packed_blocks
 from wfm.parallel.segments import AnySegments
 
 
@@ -62,6 +63,19 @@ class DotProductAttention(nn.Module):
         """q `[Q, H, D]`, k and v `[K, H_kv, D]` with the lengths of their segments -> `[Q, H, D]`: see
         `wfm.parallel.attention`."""
         return attention(q, k, v, q_segments, kv_segments, mask=mask, kernel=self.kernel)
+
+    def by_blocks(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        lengths: Tensor,
+    ) -> Tensor:
+        """Causal by blocks; lengths int64 `[3, S]` in host memory: queries, keys and block of each segment (see
+        `wfm.parallel.block_causal`)."""
+        if q.device.type == "cpu" and self.kernel != "naive":
+            return packed_blocks(q, k, v, lengths)
+        return block_causal(q, k, v, *lengths.tolist(), kernel=self.kernel)
 
     def visible(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
         """A dense batch against keys of which some are not there yet: q `[B, N, H, D]`, k and v `[B, M, H_kv, D]`, seen bool
@@ -151,6 +165,17 @@ class Attention(nn.Module):
             kv_segments or (k.shape[1],) * k.shape[0],
             mask=mask,
         )
+        return self.to_out[0](out.reshape(*q.shape[:-2], q.shape[-2] * q.shape[-1]))
+
+    def attend_blocks(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        lengths: Tensor,
+    ) -> Tensor:
+        """`attend` of packs, causal by blocks (see `by_blocks` of the core): `[B, N, d]`."""
+        out = self.core.by_blocks(q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3), lengths)  # type: ignore[operator]
         return self.to_out[0](out.reshape(*q.shape[:-2], q.shape[-2] * q.shape[-1]))
 
     def attend_visible(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:

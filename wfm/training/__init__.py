@@ -11,6 +11,10 @@ Rooms, in reading order:
     checkpoint   what a killed run resumes from, bit for bit
     metrics      curves as JSON lines
     pace         when to save, and how far a training may run ahead of the store
+    step         the gradient of one step, over micro-batches and ranks; divergence: a loss that is no number
+    meter        what is measured between two points of a curve
+    device       where a training computes, and in what
+    profiling    a look at a few steps, on request
     loop         train(): reads top to bottom
     joint        batches of single frames among those of videos
     order        the order of samples by the run's settings: seed, batch, mixture
@@ -19,11 +23,13 @@ Rooms, in reading order:
                  (encode_config: which; moments: their statistics over all parts); encode_text: captions -> embeddings
     encoded      latents with the signals and text of the same samples, as training reads them
     held_out     the few samples that are watched, read once
-    fit_world_model    what the stage does: read, build, train, save; what is a family's own stands in `wfm/families/*/fit.py`
+    task         what a family makes of its inputs and its config
+    fit          fit(): what the stages do with it: order, seed, build, train, save
+    fit_world_model    the task of a world model; what is a family's own stands in `wfm/families/*/fit.py`
 """
 
 __all__ = [
-    "checkpoint", "config", "data_config", "ema", "encode", "encode_config", "encode_text", "encoded",
-    "external_files", "fit_world_model", "held_out", "joint", "loop", "metrics", "moments", "objective", "optim", "order",
-    "pace", "schedule",
+    "checkpoint", "config", "data_config", "device", "divergence", "ema", "encode", "encode_config", "encode_text", "encoded",
+    "external_files", "fit", "fit_world_model", "guard", "held_out", "joint", "loop", "meter", "metrics", "moments",
+    "objective", "optim", "order", "pace", "profiling", "schedule", "step", "task",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from wfm.models.parallel_config import ParallelConfig
 from wfm.registry import Named
 from wfm.training.data_config import DataConfig
 from wfm.training.guard_config import GuardConfig
+from wfm.training.profile_config import ProfileConfig
 
 WIDEST = 0.3
 """Largest `ema_share`; see `wfm.training.ema`."""
@@ -94,6 +95,8 @@ class TrainingConfig(Config):
     accumulation: Count = how(1)
     """Micro-batches that a rank's part of each global batch goes through the model in, one after the other: less memory, the
     same step. Ranks share gradients once a step."""
+    profile: ProfileConfig = added(ProfileConfig())
+    "Which steps are looked at closely."
     threads: Natural = how(0)
     "CPU threads of torch; 0: as torch chooses."
     stall_seconds: AboveZero = how(600.0)

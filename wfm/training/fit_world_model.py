@@ -1,114 +1,66 @@
-"""Train a world model, of the family that its config names, on encoded windows.
+"""What training a world model, of the family that its config names, takes: samples, network, objective, what is watched.
 
-fit_world_model(sources, tokenizer, config, out=..., scratch=...) -> what was done
+world_task(sources, tokenizer, config) -> what `wfm.training.fit` trains
 """
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from wfm.conditions.condition import parse
 from wfm.config import Config
 from wfm.data.loader.grouped import grouped
-from wfm.data.loader.loading import Loader
-from wfm.data.mixture import Mixture
 from wfm.data.samples import Samples
 from wfm.errors import ConfigError, DataError
 from wfm.models.family import FAMILIES, Family, Fitting
-from wfm.models.folder import count_parameters, load_model, save_model
+from wfm.models.folder import load_model
 from wfm.models.parallelize import parallelize
-from wfm.models.seeding import seed_everything
 from wfm.models.slots import Geometry
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
-from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat
-from wfm.training.checkpoint import Scratch
 from wfm.training.config import WorldTrainingConfig
-from wfm.training.device import place
 from wfm.training.encoded import Encoded, Source, read_encoded
-from wfm.training.external_files import external_files
 from wfm.training.held_out import Batch, held_out, mean_over
-from wfm.training.loop import train
+from wfm.training.joined import JoinedSamples
 from wfm.training.objective import Objective
-from wfm.training.order import mixture_note, order_note, order_of, require_alike_batches, require_buckets, source_shares
+from wfm.training.order import require_buckets, source_shares
+from wfm.training.task import Learner, Task
 
 
-def fit_world_model(
-    sources: Mapping[str, Source],
-    tokenizer: VideoTokenizer,
-    config: WorldTrainingConfig,
-    *,
-    out: Path,
-    scratch: Scratch,
-    stopping: Callable[[], bool] = lambda: False,
-    mixture: Mixture | None = None,
-    ranks: Ranks = ALONE,
-) -> dict[str, Any]:
-    """Train on the train split of the `sources`, drawn as `config.training` and `mixture` say; watch the val split. Rank 0
-    writes `out/model/` and `out/metrics.jsonl`."""
-    if config.training.threads:
-        torch.set_num_threads(config.training.threads)
+def world_task(sources: Mapping[str, Source], tokenizer: VideoTokenizer, config: WorldTrainingConfig) -> Task:
+    """A world model on the train split of the `sources`, drawn as `config.training` says; the val split is watched."""
     family: Family = FAMILIES.load(config.family)
     fitting: Fitting = family.fitting()
     require_buckets(config.training, config.family, fitting.takes_packs)
+    packs = config.training.data.mode == "packs"
     require_whole(sources, config)
-    reading = config.training.reading
     shares = source_shares(config.training, sources)
-    data = read_encoded(sources, parse(config.conditions), parse({name: {} for name in family.own}), shares, reading)
-    order = order_of(config.training, data.train, mixture)  # refused now, and not after a pass over all samples
-    drawn = {name: data.train[name] for names in order.sources.values() for name in names}
-    require_alike_batches(order, drawn)
-    note = mixture_note([name for samples in data.train.values() for name in samples.ids], mixture)
-    # in the answer, not in the fingerprint: a checkpoint of another order is refused, and the run not begun anew
-    ordered = order_note(order, config.training.steps)
-    seed_everything(config.training.seed)
-    model, objective, card = build(config, tokenizer.config, data)
-    fitting.require_shapes(model, config, shapes_of(data.train.values()))
-    go_on(model, card, config)
-    transform = None
-    if config.training.data.mode == "packs":
-        transform = grouped
-        fitting.limit_packs(objective, model, config, data, order)
-    with closing(data), Loader(drawn, order, place(config.training), transform=transform) as loader:
-        result = train(
+    own = parse({name: {} for name in family.own})
+    data = read_encoded(sources, parse(config.conditions), own, shares, config.training.reading)
+
+    def begin() -> Learner:
+        model, objective, card = build(config, tokenizer.config, data)
+        fitting.require_shapes(model, config, shapes_of(data.train.values()))
+        if packs:
+            fitting.limit_packs(objective, model, config, data)
+        go_on(model, card, config)
+        return Learner(
             model,
             objective,
-            loader,
-            config.training,
-            scratch=scratch,
-            stopping=stopping,
-            validate=validation(objective, tokenizer, data.val, config),
-            run={"config": config.what(), "files": external_files(config), **note},
-            description=config.family,
-            ranks=ranks,
-        )
-    if ranks.leads:
-        save_model(
-            model,
             card,
-            out / "model",
+            validation(objective, tokenizer, data.val, config),
             action_spec=data.action_spec,
             extra={
-                "validation": result.final,
                 "extrapolate_from": data.extrapolate_from,
                 **({"text": data.text} if data.text else {}),
                 **({"action_range": data.action_range} if data.action_range else {}),
             },
         )
-        shutil.copyfile(result.curve, out / "metrics.jsonl")
-    return {
-        "samples": sum(len(samples.ids) for samples in data.train.values()),
-        "parameters": count_parameters(model),
-        **result.told(),
-        **note,
-        **ordered,
-    }
+
+    counts = {"samples": sum(len(samples.ids) for samples in data.train.values())}
+    return Task(data.train, begin, counts, transform=grouped if packs else None, held=(data,))
 
 
 def require_whole(sources: Mapping[str, Source], config: WorldTrainingConfig) -> None:
@@ -126,6 +78,13 @@ def shapes_of(sources: Iterable[Samples]) -> list[tuple[int, int, int]]:
     """The shapes (frames, height, width) of all samples, each once, in order."""
     found = {tuple(shape) for samples in sources for shape in np.unique(samples.shapes, axis=0).tolist()}
     return sorted(found)
+
+
+def text_length_of(data: Encoded) -> int:
+    """Of the longest caption of the training samples, in tokens; 0 without text."""
+    return max(
+        (samples.text_length for samples in data.train.values() if isinstance(samples, JoinedSamples)), default=0
+    )
 
 
 def build(config: WorldTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> tuple[nn.Module, Objective, Config]:
@@ -191,7 +150,7 @@ def validation(
     held-out samples."""
     if not held:
         return None
-    watched = held_out(held.values(), config.validation_windows)
+    watched = held_out(held.values(), config.validation_windows, config.training)
     fitting: Fitting = FAMILIES.load(config.family).fitting()
 
     def figures(model: Any, batch: Batch) -> dict[str, float]:

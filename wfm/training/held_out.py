@@ -3,26 +3,37 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from statistics import fmean
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from wfm.data.passes import batches, chosen
 from wfm.data.samples import Samples
 from wfm.data.seeds import mix
+from wfm.training.config import TrainingConfig
 
 Batch = dict[str, Tensor]
 
 
-def held_out(sources: Collection[Samples], count: int) -> list[Batch]:
+def held_out(sources: Collection[Samples], count: int, config: TrainingConfig) -> list[Batch]:
     """About `count` samples (0: all), of each source its part, by the hash of their ids, with `seeds` that depend on these
-    alone: a batch for each shape."""
+    alone: batches of one shape, none larger than those that are trained on (`config`)."""
     found = []
     for samples in sources:
         rows = chosen(samples, -(-count // len(sources)))
         for mine, batch in batches(samples, size=len(rows), rows=rows):
             batch["seeds"] = torch.tensor([mix(0, "validation", samples.ids[row]) for row in mine])
-            found.append(batch)
+            size = most_of(config, samples.shapes[mine[0]])
+            parts = {name: tensor.split(size) for name, tensor in batch.items()}
+            found += [dict(zip(parts, each, strict=True)) for each in zip(*parts.values(), strict=True)]
     return found
+
+
+def most_of(config: TrainingConfig, shape: np.ndarray) -> int:
+    """Samples of a shape (frames, height, width) in a batch of training: as many as its budget of tokens has room for, or
+    `batch_size`."""
+    tokens = config.data.tokens
+    return max(1, tokens // int(np.prod(shape))) if tokens else config.batch_size
 
 
 def mean_over(held: Sequence[Batch], figures: Callable[[Batch], Mapping[str, float]]) -> dict[str, float]:

@@ -1,23 +1,26 @@
 """Joint training on images and videos: now and then a batch of single frames, by the step alone."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from wfm.training.objective import Objective
+from wfm.models.loss import Mean, Summed
+from wfm.training.objective import SummedObjective
+
+ValueT = TypeVar("ValueT")
 
 
-class AdversarialObjective(Objective, Protocol):
+class AdversarialObjective(SummedObjective, Protocol):
     """An objective that may have a discriminator, the second player."""
 
-    def rival_loss(self, step: int, *, penalty_step: int | None = None) -> tuple[Tensor, dict[str, float]] | None:
+    def rival_loss(self, step: int, *, penalty_step: int | None = None) -> tuple[Tensor, dict[str, Tensor]] | None:
         """As of `TokenizerObjective`."""
         ...
 
 
-class JointObjective:
+class JointObjective(Summed):
     """An objective that sees single frames at every `every`-th step (0, every, 2 every, ...) and videos at the others.
 
     Which step it is decides alone, so a resumed run goes on as it would have. Numbers of image steps are named
@@ -32,14 +35,20 @@ class JointObjective:
         """Whether the batch of this step is of images."""
         return bool(self.every) and step % self.every == 0
 
-    def loss(self, model: Any, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
-        if not self.is_image_step(step):
-            return self.objective.loss(model, batch, step)
-        images = {"video": single_frames(batch["video"], batch["seeds"], self.per_window)}
-        loss, values = self.objective.loss(model, images, step)
-        return loss, _of_images(values)
+    def counts(self, model: Any, batch: Mapping[str, Tensor], step: int) -> dict[str, float]:
+        """Of the objective, on what it is shown: each frame of an image step is a video of its own."""
+        each = self.per_window if self.is_image_step(step) else 1
+        return {name: each * count for name, count in self.objective.counts(model, batch, step).items()}
 
-    def rival_loss(self, step: int) -> tuple[Tensor, dict[str, float]] | None:
+    def sums(self, model: Any, batch: Mapping[str, Tensor], step: int) -> tuple[dict[str, Tensor], dict[str, Mean]]:
+        """Of the objective, on what it is shown."""
+        if not self.is_image_step(step):
+            return self.objective.sums(model, batch, step)
+        images = {"video": single_frames(batch["video"], batch["seeds"], self.per_window)}
+        sums, values = self.objective.sums(model, images, step)
+        return sums, _of_images(values)
+
+    def rival_loss(self, step: int) -> tuple[Tensor, dict[str, Tensor]] | None:
         """The second player's loss on what `loss` has just made. Its penalty on real videos, due at every so many-th step,
         waits for the next step where that step is of images: it would else meet nothing but images when one interval
         divides the other."""
@@ -51,7 +60,7 @@ class JointObjective:
         return self.objective.rival_loss(step, penalty_step=due)
 
 
-def _of_images(values: Mapping[str, float]) -> dict[str, float]:
+def _of_images(values: Mapping[str, ValueT]) -> dict[str, ValueT]:
     return {f"image_{name}": value for name, value in values.items()}
 
 

@@ -44,6 +44,7 @@ from wfm.training.metrics import Curve
 from wfm.training.objective import Objective, Rival, SummedObjective
 from wfm.training.optim import Optimizers, clip
 from wfm.training.pace import Pace
+from wfm.training.profiling import profiled
 from wfm.training.schedule import rate
 from wfm.training.step import Step
 
@@ -138,7 +139,8 @@ def train(
         stepping, meter = Step(model, objective, config, ranks, rival, device), Meter()
         guard = Guard(config.guard, modules, description) if config.guard.most_left_out else None
         fingerprint = fingerprint_of(model, config, data, rival, run)
-        keeper = Keeper(scratch, Learning(Player(model, optimizers), average, second), fingerprint, config, ranks)
+        learning = Learning(Player(model, optimizers), average, second)
+        keeper = Keeper(scratch, learning, fingerprint, config, ranks)
         found = keeper.resume()
         first = 0
         if found is not None:
@@ -181,7 +183,11 @@ def train(
         began = saved = time.monotonic()
         final: dict[str, float] = {}
         limit = config.stall_seconds
-        with _shown(config.steps, description, first, ranks) as advance, expecting("training", limit):
+        with (
+            _shown(config.steps, description, first, ranks) as advance,
+            expecting("training", limit),
+            profiled(config.profile, keeper.folder, learning, ranks.rank) as profile,
+        ):
             step, note = first, ""
             while step < config.steps:
                 overdue = time.monotonic() - saved > config.checkpoint_seconds
@@ -244,6 +250,7 @@ def train(
                     with expecting("save", limit):
                         keep(done, last=last)
                     saved = time.monotonic()
+                profile.step()
                 advance(f"{note}{_waiting(data.waited, began)}{pace.words()}")
         with expecting("the end", limit):
             _drained(keeper, ranks, config)

@@ -79,8 +79,8 @@ class Rival:
 
     module: nn.Module
     "What learns. It is trained in place and kept in the checkpoints, not in the result."
-    loss: Callable[[int], tuple[Tensor, dict[str, float]] | None]
+    loss: Callable[[int], tuple[Tensor, Mapping[str, Any]] | None]
     """Of the step: its loss on what the objective has just seen, a mean over samples that all count alike, and numbers worth a
-    curve; None: it does not learn yet."""
+    curve (tensors, which nobody waits for); None: it does not learn yet."""
     config: TrainingConfig
     "Its optimiser: rates, moments, weight decay and gradient clip; steps and schedule are the model's."

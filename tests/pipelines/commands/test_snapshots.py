@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,35 +61,45 @@ OF_FAKES = "life_of_a_run"
 has them."""
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("made")
-    small_store.make_files(folder)
-    small_store.make(Store.open(folder / "wfm-store", {"fsync": False}))
-    return folder
+@contextmanager
+def of_one_length() -> Iterator[Path]:
+    """A folder whose name has the same length on every machine, wherever pytest has its own: stores remember where their files
+    came from, and a line is wrapped by the length of what stands in it."""
+    folder = Path(tempfile.mkdtemp(prefix="wfm-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
-def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("rich")
-    store, films = Store.open(folder / "rich", {"fsync": False}), folder / "films"
-    rich_store.make_videos(films)
-    rich_store.make(store, films, tmp_path_factory.mktemp("scratch"))
-    rich_store.make_files(folder, store, films)
-    return folder
+def made() -> Iterator[Path]:
+    with of_one_length() as folder:
+        small_store.make_files(folder)
+        small_store.make(Store.open(folder / "wfm-store", {"fsync": False}))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with of_one_length() as folder:
+        store, films = Store.open(folder / "rich", {"fsync": False}), folder / "films"
+        rich_store.make_videos(films)
+        rich_store.make(store, films, tmp_path_factory.mktemp("scratch"))
+        rich_store.make_files(folder, store, films)
+        yield folder
 
 
 @pytest.fixture
 def place(made: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
-    """A folder of one's own whose name is always as long, with the store in it, and the rich one for a file that names it."""
+    """A folder of one's own, with the store in it, and the rich one for a file that names it."""
     file = request.node.callspec.params.get("file")
-    folder = Path(tempfile.mkdtemp(prefix="wfm-", dir="/tmp"))
-    shutil.copytree(made, folder, dirs_exist_ok=True)
-    small_store.make_home(folder / "home", Store.open(folder / "wfm-store"))
-    if file is not None and RICH in file.read_text():
-        shutil.copytree(request.getfixturevalue("rich"), folder, dirs_exist_ok=True)
-    yield folder
-    shutil.rmtree(folder)
+    with of_one_length() as folder:
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+        small_store.make_home(folder / "home", Store.open(folder / "wfm-store"))
+        if file is not None and RICH in file.read_text():
+            shutil.copytree(request.getfixturevalue("rich"), folder, dirs_exist_ok=True)
+        yield folder
 
 
 @pytest.fixture

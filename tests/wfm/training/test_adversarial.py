@@ -63,10 +63,10 @@ def run(scratch, config, *, stop_at=None, die_at=None):
     calls = iter(range(10**6))
 
     class Mortal(JointObjective):
-        def loss(self, model, batch, step):
+        def sums(self, model, batch, step):
             if step == die_at:
                 raise KeyboardInterrupt
-            return super().loss(model, batch, step)
+            return super().sums(model, batch, step)
 
     result = train(
         model,

@@ -5,18 +5,22 @@ import torch
 
 from wfm.errors import ConfigError
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
+from wfm.models.loss import Mean, Summed
 from wfm.training.joint import JointObjective, single_frames
 
 
-class Seen:
+class Seen(Summed):
     """Notes the shape of what it is given."""
 
     def __init__(self):
         self.shapes = []
 
-    def loss(self, model, batch, step):
+    def counts(self, model, batch, step):
+        return {"video": float(len(batch["video"]))}
+
+    def sums(self, model, batch, step):
         self.shapes.append(tuple(batch["video"].shape))
-        return batch["video"].sum(), {"psnr": 1.0}
+        return {"video": batch["video"].sum()}, {"psnr": Mean(1.0, 1.0)}
 
 
 def batch(videos: int = 3, frames: int = 5) -> dict[str, torch.Tensor]:
@@ -41,6 +45,11 @@ def test_a_step_is_the_same_whatever_came_before():
     for step in range(7):
         early.loss(None, batch(), step)
     assert torch.equal(early.loss(None, batch(), 9)[0], late.loss(None, batch(), 9)[0])
+
+
+def test_each_frame_of_an_image_step_counts():
+    joint = JointObjective(Seen(), every=3, per_window=2)
+    assert [joint.counts(None, batch(), step) for step in (0, 1, 3)] == [{"video": 6.0}, {"video": 3.0}, {"video": 6.0}]
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -16,7 +16,8 @@ from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.training.config import TrainingConfig
 from wfm.training.encoded import Source
-from wfm.training.fit_world_model import fit_world_model
+from wfm.training.fit import fit
+from wfm.training.fit_world_model import world_task
 from wfm.training.metrics import read_curve
 from wfm.training.order import require_buckets
 
@@ -65,7 +66,7 @@ def fitted(
         tokenizer = Tokenizer(TokenizerConfig.parse(TOKENIZER)).eval()
         config = DiffusionTrainingConfig.parse(values)
         sources = {"latents": Source(store.artifact(LATENTS))}
-        told = fit_world_model(sources, tokenizer, config, out=out, scratch=out / "scratch")
+        told = fit(world_task(sources, tokenizer, config), config, out=out, scratch=out / "scratch")
     finally:
         torch.set_default_dtype(before)
     return told, read_curve(out / "metrics.jsonl")

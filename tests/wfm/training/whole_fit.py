@@ -13,7 +13,8 @@ from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.training.encoded import Source
-from wfm.training.fit_world_model import fit_world_model
+from wfm.training.fit import fit as fit_task
+from wfm.training.fit_world_model import world_task
 
 LATENTS = "e" * 64
 TOKENIZER = {
@@ -48,7 +49,7 @@ def make_latents(store: Store) -> None:
 
 
 def fit(store: Store, out: Path, scratch: Path, ranks: Ranks = ALONE) -> dict[str, Any]:
-    """What `fit_world_model` says that it did."""
+    """What `fit` says that it did."""
     out.mkdir(parents=True, exist_ok=True)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
@@ -57,6 +58,6 @@ def fit(store: Store, out: Path, scratch: Path, ranks: Ranks = ALONE) -> dict[st
         tokenizer = Tokenizer(TokenizerConfig.parse(TOKENIZER)).eval()
         config = DiffusionTrainingConfig.parse(CONFIG)
         sources = {"latents": Source(store.artifact(LATENTS))}
-        return fit_world_model(sources, tokenizer, config, out=out, scratch=scratch, ranks=ranks)
+        return fit_task(world_task(sources, tokenizer, config), config, out=out, scratch=scratch, ranks=ranks)
     finally:
         torch.set_default_dtype(before)

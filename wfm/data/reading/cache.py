@@ -61,7 +61,7 @@ class RecordCache:
         except OSError:
             return None
         try:
-            data = _all_of(file)
+            data = _all_of(file, self._cap)
             if hashlib.sha256(data).digest() == digest:
                 with contextlib.suppress(OSError):
                     os.utime(file)
@@ -172,8 +172,10 @@ def _has_lock(lock: int, until: float) -> bool:
             time.sleep(0.002)
 
 
-def _all_of(file: int) -> bytes:
+def _all_of(file: int, most: int) -> bytes:
     size = os.fstat(file).st_size
+    if size > most:  # no record of ours: read, it would take the memory
+        return b""
     data = os.pread(file, size, 0)
     return data if len(data) == size else data + os.pread(file, size - len(data), len(data))
 

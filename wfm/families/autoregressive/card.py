@@ -61,6 +61,7 @@ class AutoregressiveFamily(Family):
     }
     headline = "greedy"
     modes = ("sample", "greedy", "mean")
+    versions = {"network": 2, "fit": 2, "draw": 2}
 
     def blocks(self, model: Any) -> "list[nn.Module]":
         """The transformer's layers."""

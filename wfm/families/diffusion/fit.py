@@ -7,7 +7,6 @@ from torch import Tensor
 
 from wfm.conditions.extrapolation import require_encoded
 from wfm.conditions.past import video_frames
-from wfm.data.order.lanes import AnyOrder, AnyStep
 from wfm.data.passes import batches
 from wfm.data.psnr import psnr
 from wfm.errors import ConfigError
@@ -25,10 +24,9 @@ from wfm.models.seeding import seeded_generator
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.pulse import beat
 from wfm.training.config import filled
-from wfm.training.data_config import DataConfig, PhaseConfig
+from wfm.training.data_config import pack_bounds
 from wfm.training.encoded import Encoded
-from wfm.training.fit_world_model import known_of
-from wfm.training.joined import JoinedSamples
+from wfm.training.fit_world_model import known_of, shapes_of, text_length_of
 
 
 class DiffusionFitting(Fitting):
@@ -86,17 +84,11 @@ class DiffusionFitting(Fitting):
             grid_of(model.config.network_config, shape)
 
     def limit_packs(
-        self,
-        objective: DenoisingObjective,
-        model: Denoiser,
-        config: DiffusionTrainingConfig,
-        data: Encoded,
-        order: AnyOrder[AnyStep],
+        self, objective: DenoisingObjective, model: Denoiser, config: DiffusionTrainingConfig, data: Encoded
     ) -> None:
-        """With compiled blocks each pack is padded to what any may hold, so that all are one graph."""
+        """With compiled blocks each pack is filled up to what any may hold, so that all are one graph."""
         if config.parallel.compile:
-            lengths = [samples.text_length for samples in data.train.values() if isinstance(samples, JoinedSamples)]
-            objective.limits = pack_limits(model, config.training.data, order, max(lengths, default=0))
+            objective.limits = pack_limits(model, config, data)
 
     def tells_rates(self, config: DiffusionTrainingConfig, data: Encoded) -> bool:
         """With rotary positions in seconds, and no actions, which are given as rates."""
@@ -111,22 +103,18 @@ class DiffusionFitting(Fitting):
         return {"mean_psnr": mean_psnr(model, tokenizer, batch, config)}
 
 
-def pack_limits(model: Denoiser, recipe: DataConfig, order: AnyOrder[AnyStep], text_length: int) -> PackLimits:
-    """The most that a pack of `order` holds: tokens by the budget, samples and frames by the smallest that it draws. Raises
-    ConfigError for contexts other than the text, of whose length nothing is known."""
+def pack_limits(model: Denoiser, config: DiffusionTrainingConfig, data: Encoded) -> PackLimits:
+    """The most that a pack holds: tokens, samples and frames. Raises ConfigError for contexts other than the text, of
+    whose length nothing is known."""
     others = [name for name in model.network.config.contexts if name != "text"]
     if others:
         raise ConfigError(
             f"parallel.compile with training.data.mode 'packs': nothing says how long {', '.join(others)} may be; set "
             "parallel.compile=false, or 'buckets'"
         )
-    budget = max(phase.tokens or recipe.tokens for phase in recipe.phases or (PhaseConfig(),))
-    pieces = [held for of_lane in order.pieces().values() for held in of_lane]
-    shortest = min(int(held.lengths.min()) for held in pieces)
-    smallest = min(int(held.shapes[:, 1:].prod(1).min()) for held in pieces if held.shapes is not None)
+    most = pack_bounds(config.training.data, shapes_of(data.train.values()))
     _, p, q = model.network.config.patch_size
-    segments = budget // shortest
-    return PackLimits(budget // (p * q), segments, budget // smallest, max(1, segments * text_length))
+    return PackLimits(most.tokens // (p * q), most.samples, most.frames, max(1, most.samples * text_length_of(data)))
 
 
 def require_given_frames(config: DiffusionTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> None:
@@ -159,7 +147,8 @@ def mean_psnr(
     top = config.denoising.sigma_max
     slots = model.config.slots
     tensors = tensors_of(slots, batch) | {"past": batch["latents"][:, :, :given]}
-    conditions = Conditions(tensors, present_of(slots, batch, {}))
+    fps = batch.get("fps") if model.config.fps_positions else None
+    conditions = Conditions(tensors, present_of(slots, batch, {}), fps=fps)
     mean = model.denoise(noise * top, top, conditions)
     beat("validation")
     seen = video_frames(given, tokenizer.config.temporal_compression)

@@ -57,7 +57,7 @@ class DecoderFamily(Family):
     network = "wfm.models.diffusion_decoder.network:DiffusionDecoder"
     training = DecoderTrainingConfig
     weight_fields = ("model.denoiser.network.num_layers",)
-    fit = "wfm.families.diffusion_decoder.fit:fit_decoder"
+    fit = "wfm.families.diffusion_decoder.fit:open_decoder"
     draw = "wfm.families.diffusion_decoder.draw:TokenDecoder"
 
     def blocks(self, model: Any) -> "list[nn.Module]":

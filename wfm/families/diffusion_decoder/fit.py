@@ -1,24 +1,19 @@
-"""Train a diffusion decoder on windows that were encoded by both tokenizers.
+"""How a diffusion decoder is trained, on windows that were encoded by both tokenizers.
 
-fit_decoder(latents, tokens, tokenizer, levels, config, out=..., scratch=...) -> what was done
+open_decoder(inputs, config, ranks) -> what `wfm.training.fit` trains
 """
 
-import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from wfm.data.loader.loading import Loader
-from wfm.data.mixture import Mixture
 from wfm.data.passes import batches, close_all, counters_of, read_many, tensors_of
 from wfm.data.psnr import psnr
 from wfm.data.samples import Samples
@@ -27,77 +22,44 @@ from wfm.families.diffusion_decoder.card import DecoderTrainingConfig
 from wfm.models.diffusion_decoder.config import DecoderConfig
 from wfm.models.diffusion_decoder.network import DiffusionDecoder, on_grid
 from wfm.models.diffusion_decoder.objective import DecoderObjective
-from wfm.models.folder import count_parameters, save_model
+from wfm.models.folder import open_model
 from wfm.models.parallelize import parallelize
-from wfm.models.seeding import seed_everything, seeded_generator
+from wfm.models.seeding import seeded_generator
 from wfm.models.video_tokenizer import VideoTokenizer
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat
-from wfm.training.checkpoint import Scratch
 from wfm.training.config import filled
-from wfm.training.device import place
 from wfm.training.encoded import LATENTS, Encoded, read_encoded
 from wfm.training.held_out import Batch, held_out, mean_over
-from wfm.training.loop import train
-from wfm.training.order import mixture_note, order_note, order_of, require_buckets
+from wfm.training.order import require_buckets
+from wfm.training.task import Learner, Task
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
 
-def fit_decoder(
-    latents: "Artifact",
-    tokens: "Artifact",
-    tokenizer: VideoTokenizer,
-    levels: tuple[int, ...],
-    config: DecoderTrainingConfig,
-    *,
-    out: Path,
-    scratch: Scratch,
-    stopping: Callable[[], bool] = lambda: False,
-    mixture: Mixture | None = None,
-    ranks: Ranks = ALONE,
-) -> dict[str, Any]:
-    """Train on the windows that both `latents` and `tokens` hold; `tokenizer` is the continuous one, `levels` are the discrete
-    one's. Rank 0 writes `out/model/` and `out/metrics.jsonl`."""
-    if config.training.threads:
-        torch.set_num_threads(config.training.threads)
+def open_decoder(inputs: "Mapping[str, Artifact]", config: DecoderTrainingConfig, ranks: Ranks = ALONE) -> Task:
+    """A decoder on the windows that both `inputs["latents"]` and `inputs["tokens"]` hold, which `tokenizer`, the continuous
+    one, and `tokenizer_discrete` made. The former is kept beside it: it makes video of what the decoder draws."""
     require_buckets(config.training, config.family)
-    continuous, discrete = (read_encoded(one, reading=config.training.reading) for one in (latents, tokens))
-    samples = joined(continuous.train[LATENTS], discrete.train[LATENTS])
-    held = []
-    if continuous.val and discrete.val:
-        held.append(joined(continuous.val[LATENTS], discrete.val[LATENTS]))
-    sources = {LATENTS: samples}
-    order = order_of(config.training, sources, mixture)
-    note, ordered = mixture_note(samples.ids, mixture), order_note(order, config.training.steps)
-    seed_everything(config.training.seed)
-    model = build_decoder(config, continuous, samples, levels)
-    objective = DecoderObjective(config.objective)
-    with closing(continuous), closing(discrete), Loader(sources, order, place(config.training)) as loader:
-        result = train(
-            model,
-            objective,
-            loader,
-            config.training,
-            scratch=scratch,
-            stopping=stopping,
-            validate=validation(objective, tokenizer, held, config) if held else None,
-            run={"config": config.what(), **note},
-            description="decoder",
-            ranks=ranks,
-        )
-    if ranks.leads:
-        save_model(model, model.decoder_config, out / "model", extra={"validation": result.final})
-        shutil.copyfile(result.curve, out / "metrics.jsonl")
-    return {
-        "samples": len(samples),
-        "left_out": len(continuous.train[LATENTS].ids) + len(discrete.train[LATENTS].ids) - 2 * len(samples),
-        "parameters": count_parameters(model),
-        **result.told(),
-        **note,
-        **ordered,
-    }
+    tokenizer, card = open_model(inputs["tokenizer"], config.tokenizer_family)
+    discrete, _ = open_model(inputs["tokenizer_discrete"], config.tokenizer_family)
+    continuous, coded = (read_encoded(inputs[name], reading=config.training.reading) for name in ("latents", "tokens"))
+    samples = joined(continuous.train[LATENTS], coded.train[LATENTS])
+
+    def begin() -> Learner:
+        model = build_decoder(config, continuous, samples, discrete.config.levels)
+        objective = DecoderObjective(config.objective)
+        held = []
+        if continuous.val and coded.val:
+            held.append(joined(continuous.val[LATENTS], coded.val[LATENTS]))
+        validate = validation(objective, tokenizer, held, config) if held else None
+        beside = {"tokenizer": (tokenizer, card.config, card.extra)}
+        return Learner(model, objective, model.decoder_config, validate, beside=beside)
+
+    both = len(continuous.train[LATENTS].ids) + len(coded.train[LATENTS].ids)
+    counts = {"samples": len(samples), "left_out": both - 2 * len(samples)}
+    return Task({LATENTS: samples}, begin, counts, held=(continuous, coded))
 
 
 @dataclass(frozen=True)
@@ -210,9 +172,10 @@ def validation(
 ) -> Callable[[Any], dict[str, float]]:
     """A function of the model: its loss on held-out windows with fixed noise, and the PSNR [dB] of the one-step mean against
     the reconstruction of the true latents, both decoded."""
-    watched = held_out(held, config.validation_windows)
-    for batch in watched:
-        batch["truth"] = tokenizer.decode(batch["latents"]).clamp(-1, 1)
+    watched = held_out(held, config.validation_windows, config.training)
+    with torch.no_grad():  # what is kept all run would keep its graph
+        for batch in watched:
+            batch["truth"] = tokenizer.decode(batch["latents"]).clamp(-1, 1)
 
     def figures(model: DiffusionDecoder, batch: Batch) -> dict[str, float]:
         loss, values = objective.loss(model, batch, 0)

@@ -100,7 +100,7 @@ class TokenizerFamily(Family):
     network = "wfm.models.tokenizer.network:Tokenizer"
     training = TokenizerTrainingConfig
     costs = "wfm.families.tokenizer.cost:cost"
-    fit = "wfm.families.tokenizer.fit:fit_tokenizer"
+    fit = "wfm.families.tokenizer.fit:open_tokenizer"
 
 
 FAMILY = TokenizerFamily()

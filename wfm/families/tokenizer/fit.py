@@ -1,18 +1,14 @@
-"""Train a tokenizer on a data set: list windows, start from principal components or from another tokenizer, train, save.
+"""How a tokenizer is trained: its windows, its start from principal components or from another tokenizer, what is watched.
 
-fit_tokenizer(dataset, config, out=..., scratch=...) -> counts
+open_tokenizer(inputs, config, ranks) -> what `wfm.training.fit` trains
 """
 
-import shutil
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from wfm.data.loader.loading import Loader
-from wfm.data.mixture import Mixture
 from wfm.data.passes import batches
 from wfm.data.pixels import as_video, video_batch
 from wfm.data.psnr import psnr
@@ -20,19 +16,15 @@ from wfm.data.samples import Samples
 from wfm.data.window_samples import WindowSamples, list_windows
 from wfm.errors import ConfigError
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
-from wfm.models.folder import count_parameters, load_model, save_model
-from wfm.models.seeding import seed_everything
+from wfm.models.folder import load_model
 from wfm.models.tokenizer.network import Tokenizer
 from wfm.models.tokenizer.objective import TokenizerObjective
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat
-from wfm.training.checkpoint import Scratch
-from wfm.training.device import place
-from wfm.training.external_files import external_files
 from wfm.training.joint import JointObjective
-from wfm.training.loop import train
 from wfm.training.objective import Rival
-from wfm.training.order import mixture_note, order_note, order_of, require_buckets
+from wfm.training.order import require_buckets
+from wfm.training.task import Learner, Task
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
@@ -40,62 +32,33 @@ if TYPE_CHECKING:
 START_BATCH = 32
 
 
-def fit_tokenizer(
-    dataset: "Artifact",
-    config: TokenizerTrainingConfig,
-    *,
-    out: Path,
-    scratch: Scratch,
-    stopping: Callable[[], bool] = lambda: False,
-    mixture: Mixture | None = None,
-    ranks: Ranks = ALONE,
-) -> dict[str, Any]:
-    """Train on the train split, drawn by `mixture`, watch the val split; rank 0 writes `out/model/` and `out/metrics.jsonl`.
-    Returns what was counted."""
-    if config.training.threads:
-        torch.set_num_threads(config.training.threads)
+def open_tokenizer(inputs: "Mapping[str, Artifact]", config: TokenizerTrainingConfig, ranks: Ranks = ALONE) -> Task:
+    """A tokenizer on the windows of the train split of `inputs["dataset"]`; the val split is watched."""
     require_buckets(config.training, config.family)
+    dataset = inputs["dataset"]
     samples = windows_of(dataset, "train", config, config.max_windows, config.window_cache_bytes)
-    sources = {"windows": samples}
-    order = order_of(config.training, sources, mixture)
-    note, ordered = mixture_note(samples.ids, mixture), order_note(order, config.training.steps)
-    watched = [
-        batch["frames"] for _, batch in batches(windows_of(dataset, "val", config, config.validation_windows, 0))
-    ]
-    seed_everything(config.training.seed)
-    tokenizer = first_weights(config, samples)
-    objective = TokenizerObjective(config.loss, channels=config.model.in_channels, ranks=ranks)
-    joint = JointObjective(
-        objective,
-        every=config.image_every,
-        per_window=config.images_per_window,
-        penalty_every=config.loss.adversarial.r1_every,
-    )
-    with Loader(sources, order, place(config.training), transform=video_batch(config.crop_frames)) as loader:
-        result = train(
+    held = windows_of(dataset, "val", config, config.validation_windows, 0)
+
+    def begin() -> Learner:
+        tokenizer = first_weights(config, samples)
+        objective = TokenizerObjective(config.loss, channels=config.model.in_channels, ranks=ranks)
+        joint = JointObjective(
+            objective,
+            every=config.image_every,
+            per_window=config.images_per_window,
+            penalty_every=config.loss.adversarial.r1_every,
+        )
+        watched = [batch["frames"] for _, batch in batches(held)]
+        return Learner(
             tokenizer,
             joint,
-            loader,
-            config.training,
-            scratch=scratch,
-            stopping=stopping,
-            validate=lambda model: {"psnr": reconstruction_psnr(model, watched)},
-            rival=rival_of(objective, config, joint),
-            run={"config": config.what(), "files": external_files(config), **note},
-            description="tokenizer",
-            ranks=ranks,
+            config.model,
+            lambda model: {"psnr": reconstruction_psnr(model, watched)},
+            rival_of(objective, config, joint),
         )
-    if ranks.leads:
-        save_model(tokenizer, config.model, out / "model", extra={"validation": result.final})
-        shutil.copyfile(result.curve, out / "metrics.jsonl")
-    return {
-        "windows": len(samples),
-        "windows_left_out": samples.left_out,
-        "parameters": count_parameters(tokenizer),
-        **result.told(),
-        **note,
-        **ordered,
-    }
+
+    counts = {"windows": len(samples), "windows_left_out": samples.left_out}
+    return Task({"windows": samples}, begin, counts, video_batch(config.crop_frames))
 
 
 def first_weights(config: TokenizerTrainingConfig, samples: Samples) -> Tokenizer:

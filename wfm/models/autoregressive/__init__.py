@@ -9,6 +9,7 @@ frame.
     blocks         attention, feed-forward; packs of videos
     medusa         heads that draft further tokens
     network        AutoregressiveTransformer
+    pack           the same over packs of videos of any sizes
     objective      its training loss: cross-entropy and z-loss
 
 Decoding (greedy, sampled) lies in `wfm.families.autoregressive.decoding`.

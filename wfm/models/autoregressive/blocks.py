@@ -1,9 +1,9 @@
 """One block of the autoregressive transformer: attention, attention to a text, feed-forward.
 
-`[B, n, dim]` in and out. Tokens may be a pack: one row, with the lengths of its segments.
+`[B, n, dim]` in and out. Tokens may be a pack: one row, and how it divides into videos.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -14,14 +14,25 @@ from wfm.models.autoregressive.cache import KeyValueCache
 from wfm.models.autoregressive.config import AutoregressiveConfig
 from wfm.models.layers import Attention, RMSNorm, SwiGLU
 from wfm.models.rotary import Rope
+from wfm.parallel.segments import AnySegments, Segments
 
 
 class Segment(NamedTuple):
-    """A video within a pack."""
+    """What a row of a dense batch is."""
 
     positions: int
     stride: int
     "Positions of a block, which see each other: 1 in raster order, a latent frame's in frame order."
+
+
+class PackSegments(NamedTuple):
+    """How the positions of a pack divide into videos: tensors, so that one graph serves all packs of one size."""
+
+    videos: Segments
+    "Of all positions, those that fill the pack up too."
+    blocks: Tensor | None
+    """int64 `[3, most]` in host memory: of each video its positions, these again, and those of a block (`block_causal`).
+    None: in raster order, where blocks are of 1."""
 
 
 class ContextKeys(NamedTuple):
@@ -30,8 +41,8 @@ class ContextKeys(NamedTuple):
     keys: Tensor
     "`[sum of lengths, kv_heads, head_dim]`, normed."
     values: Tensor
-    lengths: tuple[int, ...]
-    "Tokens of each sample."
+    lengths: AnySegments
+    "Tokens of each sample; in a pack 0 of one that lacks the context, to which it then adds nothing."
 
 
 class Block(nn.Module):
@@ -39,6 +50,9 @@ class Block(nn.Module):
 
     The text's are `cross_attention_norm` and `cross_attention` (Cosmos), those of another context end in `_<name>`.
     """
+
+    called_apart = ("context_keys",)
+    "Methods that read its weights and are called from outside its own pass."
 
     def __init__(self, config: AutoregressiveConfig, layer: int) -> None:
         super().__init__()
@@ -66,17 +80,17 @@ class Block(nn.Module):
         self,
         x: Tensor,
         rope: Rope,
-        segments: Sequence[Segment],
+        segments: Segment | PackSegments,
         cache: KeyValueCache | None = None,
         contexts: Mapping[str, ContextKeys] = MappingProxyType({}),
     ) -> Tensor:
-        """x `[B, n, dim]`, the n newest positions of B videos of one segment each, or `[1, n, dim]`, a pack of several;
-        queries see keys of their own block and older. contexts: by name; one that is absent adds nothing."""
+        """x `[B, n, dim]`, the n newest positions of B videos, or `[1, n, dim]`, a pack of several; queries see keys of their
+        own block and older. contexts: by name; one that is absent adds nothing."""
         q, k, v = self.attention.project(self.attention_norm(x), rope=rope)
         if cache is not None:
             k, v = cache.extend(self.layer, k, v)  # [B, all so far, kv_heads, head_dim]
         x = x + self._attend(q, k, v, segments)
-        own = [segment.positions for segment in segments] if len(segments) > 1 else None
+        own = segments.videos if isinstance(segments, PackSegments) else None
         for name, context in contexts.items():
             norm, cross = self.cross(name)
             queries = cross.project_queries(norm(x))
@@ -90,25 +104,21 @@ class Block(nn.Module):
         assert isinstance(cross, Attention)
         return norm, cross
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, segments: Sequence[Segment]) -> Tensor:
-        if len(segments) == 1:
-            return self._attend_one(q, k, v, segments[0].stride)
-        lengths = [segment.positions for segment in segments]
-        if all(segment.stride == 1 for segment in segments):
-            return self.attention.attend(q, k, v, "causal", q_segments=lengths, kv_segments=lengths)
-        parts = zip(q.split(lengths, 1), k.split(lengths, 1), v.split(lengths, 1), segments, strict=True)
-        return torch.cat([self._attend_one(a, b, c, one.stride) for a, b, c, one in parts], dim=1)
+    def context_keys(self, name: str, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of a context's tokens `[..., width]`, each `[..., kv_heads, head_dim]`."""
+        return self.cross(name)[1].project_context(tokens)
 
-    def _attend_one(self, q: Tensor, k: Tensor, v: Tensor, stride: int) -> Tensor:
-        if stride == 1 or not q.shape[1]:  # a video of a single block has nothing to predict
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, segments: Segment | PackSegments) -> Tensor:
+        if isinstance(segments, PackSegments):
+            if segments.blocks is not None:
+                return self.attention.attend_blocks(q, k, v, segments.blocks)
+            return self.attention.attend(q, k, v, "causal", q_segments=segments.videos, kv_segments=segments.videos)
+        if segments.stride == 1 or not q.shape[1]:  # a video of a single block has nothing to predict
             return self.attention.attend(q, k, v, "causal")
-        # One dense call for each block against the keys up to its end: no masked work, and the same calls with or
-        # without a cache.
-        before, out = k.shape[1] - q.shape[1], []
-        for start in range(0, q.shape[1], stride):
-            end = before + start + stride
-            out.append(self.attention.attend(q[:, start : start + stride], k[:, :end], v[:, :end]))
-        return torch.cat(out, dim=1)
+        if segments.stride == q.shape[1]:  # a step of decoding: the newest block sees everything
+            return self.attention.attend(q, k, v)
+        lengths = torch.tensor([[q.shape[1]], [k.shape[1]], [segments.stride]]).expand(-1, q.shape[0])
+        return self.attention.attend_blocks(q, k, v, lengths)
 
 
 def context_names(name: str) -> tuple[str, str]:

@@ -1,7 +1,6 @@
 """What tokens and conditions give the transformer: embeddings of symbols; features per latent frame -> what is added to the
 tokens that predict it; tokens of a context as a pack, or beside the window's."""
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wfm.errors import ConfigError
-from wfm.models.autoregressive.blocks import ContextKeys
 
 
 class VectorEmbedding(nn.Module):
@@ -47,28 +45,6 @@ def packed_context(
     if len(counts) != batch or not all(1 <= n <= tokens.shape[1] for n in counts):
         raise ConfigError(f"{name}_lengths is {counts}; give {batch} numbers from 1 to {tokens.shape[1]}")
     return torch.cat([row[:n] for row, n in zip(tokens, counts, strict=True)]), tuple(counts)
-
-
-def packed_keys(
-    told: Sequence[tuple[dict[str, ContextKeys], ...] | None],
-) -> tuple[dict[str, ContextKeys], ...] | None:
-    """Keys and values of several videos, one behind the other, by layer and context. Raises ConfigError for a context that
-    some have and some have not."""
-    names = [tuple(one[0]) if one else () for one in told]
-    if len(set(names)) > 1:
-        raise ConfigError(f"contexts of a pack: {names}; give each video the same, or pack these apart")
-    if not names[0]:
-        return None
-    layers = zip(*(one for one in told if one), strict=True)
-    return tuple({name: _joined([one[name] for one in layer]) for name in names[0]} for layer in layers)
-
-
-def _joined(parts: list[ContextKeys]) -> ContextKeys:
-    return ContextKeys(
-        torch.cat([one.keys for one in parts]),
-        torch.cat([one.values for one in parts]),
-        tuple(n for one in parts for n in one.lengths),
-    )
 
 
 class Hints(NamedTuple):

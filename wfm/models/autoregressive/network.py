@@ -14,21 +14,20 @@ ordinary causal mask. The action that leads to the latent frame being PREDICTED 
 that predicts it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wfm.errors import ConfigError
-from wfm.models.autoregressive.blocks import Block, ContextKeys, Segment
+from wfm.models.autoregressive.blocks import Block, ContextKeys, PackSegments, Segment
 from wfm.models.autoregressive.cache import KeyValueCache
 from wfm.models.autoregressive.conditioning import (
     Hints,
     PickedRows,
     VectorEmbedding,
     packed_context,
-    packed_keys,
     vector_name,
 )
 from wfm.models.autoregressive.config import AutoregressiveConfig
@@ -131,50 +130,42 @@ class AutoregressiveTransformer(Positions, nn.Module):
         ahead = None if hints is None else hints.at(slice(self.stride(height, width), None))
         return self.logits(features, inputs, ahead), self.drafts(features)
 
-    def packed(self, tokens: Sequence[Tensor], tensors: Sequence[Mapping[str, Tensor]] | None = None) -> list[Tensor]:
-        """``forward`` of videos of any sizes as one pack: each int64 ``[t, h, w]``, with its own tensors (no batch axis) -> as
-        many logits ``[N - stride, slots, width]``; none sees another. A context is of all of them or of none."""
-        if not len(tokens):
-            raise ConfigError("tokens: an empty pack; give at least one video [t, h, w]")
-        entered, places, segments, given, told = [], [], [], [], []
-        for video, mine in zip(tokens, tensors or [{}] * len(tokens), strict=True):
-            size, own = (video.shape[1], video.shape[2]), {name: x[None] for name, x in mine.items()}
-            inputs = self.vocabulary.begun(self.patchify(video[None]))[:, : -self.stride(*size)]
-            hints = self.hints(own)
-            x, place = self.enter(inputs, self.condition(own, 1, len(video)), size, 0, hints)
-            entered.append(x)
-            places.append(place)
-            segments.append(Segment(x.shape[1], self.stride(*size)))
-            given.append((inputs, None if hints is None else hints.at(slice(self.stride(*size), None))))
-            told.append(self.prepare_contexts(own, batch=1))
-        contexts, place = packed_keys(told), torch.cat(places)
-        x = torch.cat(entered, dim=1)
-        features = self.leave(self.run_blocks(x, place, self._rope(place, x.dtype), segments, None, contexts))
-        parts = features.split([segment.positions for segment in segments], dim=1)
-        return [self.logits(part, *more)[0] for part, more in zip(parts, given, strict=True)]
-
     def prepare_contexts(
         self, tensors: Mapping[str, Tensor], *, batch: int, present: Mapping[str, Tensor] | None = None
     ) -> tuple[dict[str, ContextKeys], ...] | None:
-        """Keys and values of every layer by context, worked out once for all steps of a decoding.
-
-        Of each the tokens ``[B, L, width]`` and, where not all are seen (Cosmos: all), their numbers int64 ``[B]``; where
-        ``present`` is false they are zeros, which add nothing. None without any. Raises ConfigError for what does not fit.
-        """
+        """Keys and values of every layer by context, worked out once for all steps of a decoding; None without any. Tensors as
+        of `context_tokens`."""
         found: list[dict[str, ContextKeys]] = [{} for _ in self.layers]
-        for name, slot in of_slot(self.config.slots, "context").items():
-            tokens = self._encoded(name, tensors, Place(0, torch.zeros(batch, dtype=torch.int64)))
-            if tokens is None:
-                continue
-            if present is not None and name in present:
-                tokens = tokens * present[name][:, None, None].to(tokens)
-            lengths = tensors.get(slot.tensors[1]) if len(slot.tensors) > 1 else None
-            packed, counts = packed_context(name, tokens, lengths, batch, slot.width)
-            for mine, block in zip(found, self.layers, strict=True):
-                assert isinstance(block, Block)
-                keys, values = block.cross(name)[1].project_context(packed)
-                mine[name] = ContextKeys(keys, values, counts)
+        for name in self.config.contexts:
+            given = self.context_tokens(name, tensors, batch, present)
+            if given is not None:
+                packed, counts = given
+                for mine, block in zip(found, self.blocks, strict=True):
+                    mine[name] = ContextKeys(*block.context_keys(name, packed), counts)
         return tuple(found) if any(found) else None
+
+    def context_tokens(
+        self, name: str, tensors: Mapping[str, Tensor], batch: int, present: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[int, ...]] | None:
+        """The tokens of a context that are seen, ``[sum of lengths, width]``, and how many of each sample.
+
+        Of ``tensors`` the tokens ``[B, L, width]`` and, where not all are seen (Cosmos: all), their numbers int64 ``[B]``;
+        where ``present`` is false they are zeros, which add nothing. None: it is absent. Raises ConfigError for what does not
+        fit.
+        """
+        slot = self.config.slots[name]
+        tokens = self._encoded(name, tensors, Place(0, torch.zeros(batch, dtype=torch.int64)))
+        if tokens is None:
+            return None
+        if present is not None and name in present:
+            tokens = tokens * present[name][:, None, None].to(tokens)
+        lengths = tensors.get(slot.tensors[1]) if len(slot.tensors) > 1 else None
+        return packed_context(name, tokens, lengths, batch, slot.width)
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The layers, in order."""
+        return [block for block in self.layers if isinstance(block, Block)]
 
     def _encoded(self, name: str, tensors: Mapping[str, Tensor], place: Place) -> Tensor | None:
         """What a condition puts into its slot; None: it is absent."""
@@ -255,7 +246,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
         x, place = self.enter(inputs, condition, size, start, hints)
         rope = cache.next_rope(inputs.shape[1]) if cache is not None else None
         rope = self._rope(place, x.dtype) if rope is None else rope
-        x = self.run_blocks(x, place, rope, [Segment(inputs.shape[1], stride)], cache, contexts)
+        x = self.run_blocks(x, place, rope, Segment(inputs.shape[1], stride), cache, contexts)
         if cache is not None:
             cache.advance(inputs.shape[1])
         return self.leave(x)
@@ -283,7 +274,7 @@ class AutoregressiveTransformer(Positions, nn.Module):
         x: Tensor,
         place: Tensor,
         rope: Rope,
-        segments: Sequence[Segment],
+        segments: Segment | PackSegments,
         cache: KeyValueCache | None = None,
         contexts: tuple[dict[str, ContextKeys], ...] | None = None,
         *,

@@ -51,10 +51,10 @@ def generator_loss(rebuilt: Tensor) -> Tensor:
     return -rebuilt.mean()
 
 
-def accuracy(real: Tensor, rebuilt: Tensor) -> float:
+def accuracy(real: Tensor, rebuilt: Tensor) -> Tensor:
     """Share of right verdicts, both kinds counting the same; 0.5 is a guess, and a verdict of exactly 0 counts half."""
     hits = [((sign * verdict.detach()).sign() + 1).mean() / 2 for sign, verdict in ((1, real), (-1, rebuilt))]
-    return float((hits[0] + hits[1]) / 2)
+    return (hits[0] + hits[1]) / 2
 
 
 def r1_penalty(discriminator: nn.Module, video: Tensor) -> Tensor:

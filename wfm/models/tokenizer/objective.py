@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from wfm.data.psnr import psnr_value
+from wfm.models.loss import Mean, Summed
 from wfm.models.tokenizer.discriminator import (
     PatchDiscriminator,
     accuracy,
@@ -40,9 +40,10 @@ class Term(NamedTuple):
     value: Tensor
 
 
-class TokenizerObjective:
+class TokenizerObjective(Summed):
     """Loss of a tokenizer (whatever maps a video to its reconstruction), and of the discriminator that plays against it.
-    Batch: video `[B, C, T, H, W]` in [-1, 1].
+    Batch: video `[B, C, T, H, W]` in [-1, 1]. One term, `video`: every part of the loss is a mean over videos of one size, each
+    of which counts alike.
 
     Nets with weights are made here: fixed ones from a file, the discriminator at random (from torch's global generator).
     `ranks`: who has the rest of each batch. Raises ConfigError or DataError for a feature net without its file.
@@ -57,23 +58,32 @@ class TokenizerObjective:
         self.discriminator = PatchDiscriminator(config.adversarial, channels) if playing else None
         self._pair: tuple[Tensor, Tensor] | None = None
 
-    def loss(self, model: nn.Module, batch: Mapping[str, Tensor], step: int) -> tuple[Tensor, dict[str, float]]:
-        """The scalar to minimise; and PSNR [dB] and, where there is more than the pixel error, the value of each term."""
+    def counts(self, model: nn.Module, batch: Mapping[str, Tensor], step: int) -> dict[str, float]:
+        """Videos."""
+        return {"video": float(len(batch["video"]))}
+
+    def sums(
+        self, model: nn.Module, batch: Mapping[str, Tensor], step: int
+    ) -> tuple[dict[str, Tensor], dict[str, Mean]]:
+        """The loss of all videos; measured PSNR [dB] and, where there is more than the pixel error, the value of each term."""
         video, rebuilt = (_precise(x) for x in (batch["video"], model(batch["video"])))
         self._pair = (video, rebuilt.detach())
         terms = self.terms(rebuilt, video, step)
-        values = {name: float(term.value.detach()) for name, term in terms.items()} if len(terms) > 1 else {}
+        many = float(len(video))
+        values = (
+            {name: Mean(many * term.value.detach(), many) for name, term in terms.items()} if len(terms) > 1 else {}
+        )
         verdict = terms.pop("adversarial", None)
         total = weighted_sum(terms)
         if verdict is not None:
             if self.config.adversarial.adaptive and rebuilt.requires_grad:
                 limit = self.config.adversarial.adaptive_limit
                 total, factor = balanced(total, verdict, rebuilt, limit, self.ranks)
-                values["adversarial_factor"] = factor
+                values["adversarial_factor"] = Mean(many * factor, many)
             else:
                 total = total + verdict.weight * verdict.value
         mse = (rebuilt - video).detach().square().mean()
-        return total, {"psnr": psnr_value(mse, peak=2.0), **values}
+        return {"video": many * total}, {"psnr": Mean(many * mse, many, peak=2.0), **values}
 
     def terms(self, rebuilt: Tensor, video: Tensor, step: int) -> dict[str, Term]:
         """Every term that counts at `step`, by name; `pixel` always."""
@@ -100,7 +110,7 @@ class TokenizerObjective:
                 terms["adversarial"] = Term(weight, generator_loss(self.discriminator(rebuilt)))
         return terms
 
-    def rival_loss(self, step: int, *, penalty_step: int | None = None) -> tuple[Tensor, dict[str, float]] | None:
+    def rival_loss(self, step: int, *, penalty_step: int | None = None) -> tuple[Tensor, dict[str, Tensor]] | None:
         """The discriminator's loss on the videos and reconstructions of the last call of `loss`, and its accuracy; None
         before it is its turn to learn. `penalty_step` stands in for `step` where the R1 penalty asks whose turn it is."""
         config = self.config.adversarial
@@ -109,10 +119,10 @@ class TokenizerObjective:
         video, rebuilt = self._pair
         real, false = self.discriminator(torch.cat([video, rebuilt])).chunk(2)
         total = discriminator_loss(real, false)
-        values = {"discriminator_loss": float(total.detach()), "discriminator_accuracy": accuracy(real, false)}
+        values = {"discriminator_loss": total.detach(), "discriminator_accuracy": accuracy(real, false)}
         if config.r1 and (step if penalty_step is None else penalty_step) % config.r1_every == 0:
             penalty = r1_penalty(self.discriminator, video)
-            values["discriminator_r1"] = float(penalty.detach())
+            values["discriminator_r1"] = penalty.detach()
             total = total + config.r1 * config.r1_every * penalty
         return total, values
 
@@ -149,7 +159,9 @@ def weighted_sum(terms: Mapping[str, Term]) -> Tensor:
     return total
 
 
-def balanced(total: Tensor, verdict: Term, rebuilt: Tensor, limit: float, ranks: Ranks = ALONE) -> tuple[Tensor, float]:
+def balanced(
+    total: Tensor, verdict: Term, rebuilt: Tensor, limit: float, ranks: Ranks = ALONE
+) -> tuple[Tensor, Tensor]:
     """`total` plus the verdict, the latter scaled until it pulls at the reconstructions of all ranks (weight apart) as hard as
     the former, and the factor. (VQGAN compares the pulls at the last layer; at its output it takes no knowledge of the
     network.)
@@ -160,7 +172,7 @@ def balanced(total: Tensor, verdict: Term, rebuilt: Tensor, limit: float, ranks:
     (push,) = torch.autograd.grad(verdict.value, rebuilt)
     factor = (ranks.norm(pull) / ranks.norm(push).clamp(min=1e-12)).clamp(max=limit)
     value = total.detach() + verdict.weight * factor * verdict.value.detach()
-    return _WithGradient.apply(rebuilt, value, pull + verdict.weight * factor * push), float(factor)
+    return _WithGradient.apply(rebuilt, value, pull + verdict.weight * factor * push), factor
 
 
 class _WithGradient(torch.autograd.Function):

@@ -1,25 +1,32 @@
 """What ranks see of an order: real processes that meet over pipes, read real records with threads, and are killed.
 
-    python -m tests.wfm.data.order.order_ranks FOLDER ANSWER [undisturbed] [packs] [phases]
+    python -m tests.wfm.data.order.order_ranks FOLDER ANSWER [few] [all] [dying] [MODE=KILLS ...]
 
-FOLDER holds `images` and `clips`, two artifacts of records. Ranks are forked from this process, which loads everything once.
-Not over gloo, whose waiting ranks leave two processors to nobody else: a rank is what reads its share, however it meets others.
-ANSWER gets a JSON object: with `undisturbed` "<mode> <ranks> <workers>" -> one hash of each global batch, as rank 0 put it
-together from what all had read; with a mode the same of a run whose ranks were all killed (SIGKILL) at ten seeded moments and
-that went on with other numbers of ranks and workers, from what it had saved last, with an empty cache.
+FOLDER holds `images` and `clips`, two artifacts of records. Ranks are forked off a server that has imported everything and
+done nothing: pools of threads, which reading a table begins, do not survive a fork. Not over gloo, whose waiting ranks leave
+two processors to nobody else: a rank is what reads its share, however it meets others. A rank that dies by itself, or takes
+longer than `DEADLINE`, says where on standard error, and ends all others and the whole.
+ANSWER gets a JSON object: with `few` or `all` (numbers of ranks and workers) "<mode> <ranks> <workers>" -> one hash of each
+global batch, as rank 0 put it together from what all had read; with a mode the same of a run whose ranks were all killed
+(SIGKILL) at that many seeded moments and that went on with other numbers of ranks and workers, from what it had saved last,
+with an empty cache.
 """
 
+import faulthandler
 import hashlib
+import itertools
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import random
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +39,14 @@ from wfm.data.loader.batches import PackedBatch
 from wfm.data.order import Batching, BatchOrder, Lane, Order, Packing, Phase, Phases, Source
 from wfm.data.order.balance import share_out
 
-_FORKED = multiprocessing.get_context("fork")
-STEPS, KILLED_STEPS = 24, 80
+_SERVER = multiprocessing.get_context("forkserver")
+_IMPORTED = "pyarrow.parquet google_crc32c wfm.artifacts.tables wfm.data.encoded_samples wfm.data.loader wfm.data.order"
+DEADLINE = 240.0
+"""Seconds that a rank may live: about one on a quiet machine."""
+STEPS, STEPS_A_KILL = 24, 8
 REAL, WORKERS = (1, 2, 4), (0, 1, 3)
-KILLS = 10
+EIGHT = {"batches": 1, "packs": 3, "phases": 0}
+"""Workers of each of 8 ranks in one process, where few are asked for."""
 TOGETHER = 4
 """Steps after which ranks tell each other what they had, and the state is saved."""
 
@@ -112,15 +123,15 @@ def walked(order: Any, state: Any, steps: int) -> tuple[list[Any], Any]:
 
 
 class Meeting:
-    """Ranks of one machine, made before they are forked off; who waits for another sleeps."""
+    """Ranks of one machine, made before they are started; who waits for another sleeps."""
 
     def __init__(self, size: int) -> None:
-        self._barrier = _FORKED.Barrier(size)
-        self._pipes = [_FORKED.Pipe(duplex=False) for _ in range(size)]
+        self._barrier = _SERVER.Barrier(size)
+        self._pipes = [_SERVER.Pipe(duplex=False) for _ in range(size)]
         self.rank, self.size = 0, size
 
     def barrier(self) -> None:
-        self._barrier.wait()
+        self._barrier.wait(DEADLINE)
 
     def gather(self, mine: Any) -> list[Any]:
         """What all ranks have, for rank 0; nothing for the others."""
@@ -157,86 +168,122 @@ def live(ranks: Meeting, mode: str, workers: int, folder: Path, run: Path, steps
         ranks.barrier()
 
 
-def forked(size: int, *arguments: Any) -> list[int]:
-    """`size` ranks, each a process: their ids."""
-    meeting, children = Meeting(size), []
-    for rank in range(size):
-        child = os.fork()
-        if child == 0:
-            try:
-                meeting.rank = rank
-                live(meeting, *arguments)
-                os._exit(0)
-            finally:
-                os._exit(1)
-        children.append(child)
-    return children
+def rank_of(meeting: Meeting, rank: int, work: Callable[..., None], *arguments: Any) -> None:
+    """A rank, in a process of its own."""
+    faulthandler.dump_traceback_later(DEADLINE, exit=True)
+    threads = os.listdir(f"/proc/{os.getppid()}/task")
+    assert len(threads) == 1, f"forked off a process with {len(threads)} threads"
+    meeting.rank = rank
+    work(meeting, *arguments)
+    os._exit(0)
 
 
-def ended(children: list[int]) -> list[int]:
-    """Exit codes, once all have ended; below 0: by that signal."""
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+def one_dies(meeting: Meeting) -> None:
+    """While the others wait for it."""
+    if meeting.rank:
+        raise RuntimeError("the last words of a rank")
+    meeting.gather("what rank 0 had")
+
+
+@contextmanager
+def started(size: int, work: Callable[..., None], *arguments: Any) -> Iterator[list[BaseProcess]]:
+    """`size` ranks, each a process, at `work(meeting, ...)`. None is left behind."""
+    meeting = Meeting(size)
+    ranks = [_SERVER.Process(target=rank_of, args=(meeting, rank, work, *arguments)) for rank in range(size)]
+    try:
+        for rank in ranks:
+            rank.start()
+        yield ranks
+    finally:
+        kill([rank for rank in ranks if rank.pid])
+
+
+def kill(ranks: Sequence[BaseProcess]) -> None:
+    for rank in ranks:
+        rank.kill()
+    for rank in ranks:
+        rank.join()
+
+
+def ended(ranks: Sequence[BaseProcess]) -> None:
+    """Once all have done their work. RuntimeError as soon as one has died: the others wait for it, for ever."""
+    left = list(ranks)
+    while left:
+        multiprocessing.connection.wait([rank.sentinel for rank in left])
+        left = [rank for rank in left if rank.is_alive()]
+        require_whole(ranks)
+
+
+def require_whole(ranks: Sequence[BaseProcess]) -> None:
+    dead = {number: rank.exitcode for number, rank in enumerate(ranks) if rank.exitcode}
+    if dead:
+        raise RuntimeError(
+            f"of {len(ranks)} ranks died by themselves (rank: exit code): {dead}; what they said is above"
+        )
 
 
 def undisturbed(mode: str, folder: Path, run: Path, size: int, workers: int) -> Sequenced:
     run.mkdir()
-    codes = ended(forked(size, mode, workers, folder, run, STEPS))
-    assert not any(codes), codes
+    with started(size, live, mode, workers, folder, run, STEPS) as ranks:
+        ended(ranks)
     return (run / "log").read_text().split()
 
 
-def killed(mode: str, folder: Path, run: Path) -> dict[str, Any]:
-    """A run that dies ten times, each time at a seeded step and a while into it."""
+def killed(mode: str, folder: Path, run: Path, kills: int) -> dict[str, Any]:
+    """A run that dies so many times, each time at a seeded step and a while into it."""
     run.mkdir()
-    moments = random.Random(mode)
+    moments, steps = random.Random(mode), STEPS_A_KILL * kills
     lives: list[list[int]] = []
-    for number in range(KILLS + 1):
+    for number in range(kills + 1):
         size, workers = moments.choice(REAL), moments.choice(WORKERS)
         shutil.rmtree(os.environ["WFM_CACHE"], ignore_errors=True)
-        at = KILLED_STEPS * (number + 1) // (KILLS + 1) + moments.randrange(-2, 3)
-        children = forked(size, mode, workers, folder, run, KILLED_STEPS)
-        if number < KILLS:
-            wait_for(run / "log", at, children)
-            time.sleep(moments.random() / 100)
-            for child in children:
-                os.kill(child, signal.SIGKILL)
-        lives.append([size, *ended(children)])
+        at = steps * (number + 1) // (kills + 1) + moments.randrange(-2, 3)
+        with started(size, live, mode, workers, folder, run, steps) as ranks:
+            if number < kills:
+                wait_for(run / "log", at, ranks)
+                time.sleep(moments.random() / 100)
+                kill(ranks)
+            else:
+                ended(ranks)
+        lives.append([size, *(rank.exitcode for rank in ranks)])
     return {"batches": (run / "log").read_text().split(), "lives": lives}
 
 
-def wait_for(log: Path, lines: int, children: list[int]) -> None:
+def wait_for(log: Path, lines: int, ranks: Sequence[BaseProcess]) -> None:
     """Until the log has so many lines."""
     while not log.exists() or log.read_bytes().count(b"\n") < lines:
+        require_whole(ranks)
+        if not any(rank.is_alive() for rank in ranks):
+            raise RuntimeError(f"{len(ranks)} ranks came to the end of the run before {lines} steps were in its log")
         time.sleep(0.001)
-        for child in children:  # left to be waited for
-            if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                raise RuntimeError(f"a rank of {len(children)} ended by itself before {lines} steps")
 
 
-def undisturbed_runs(folder: Path, runs: Path) -> Iterator[tuple[str, Sequenced]]:
-    """Real ranks first: what is forked off has no loader's threads yet."""
+def undisturbed_runs(folder: Path, runs: Path, *, few: bool) -> Iterator[tuple[str, Sequenced]]:
+    """`few`: each number of ranks with one number of workers."""
     for mode in MODES:
-        for size in REAL:
-            for workers in WORKERS:
-                name = f"{mode} {size} {workers}"
-                yield name, undisturbed(mode, folder, runs / name.replace(" ", "-"), size, workers)
+        for size, workers in zip(REAL, WORKERS, strict=True) if few else itertools.product(REAL, WORKERS):
+            name = f"{mode} {size} {workers}"
+            yield name, undisturbed(mode, folder, runs / name.replace(" ", "-"), size, workers)
     samples = samples_in(folder)
     for mode in MODES:
-        for workers in WORKERS:
+        for workers in (EIGHT[mode],) if few else WORKERS:
             yield f"{mode} in process 8 {workers}", in_process(mode, samples, 8, workers)
 
 
 def main(folder: str, answer: str, *asked: str) -> None:
     runs = Path(answer + ".runs")
     runs.mkdir()
-    samples_in(Path(folder))  # what it imports is there before ranks are forked off
-    found = {mode: killed(mode, Path(folder), runs / f"{mode}-killed") for mode in MODES if mode in asked}
-    if "undisturbed" in asked:
-        found |= dict(undisturbed_runs(Path(folder), runs))
+    found: dict[str, Any] = {}
+    _SERVER.set_forkserver_preload(_IMPORTED.split())
+    if "dying" in asked:
+        with started(2, one_dies) as ranks:
+            ended(ranks)
+    for mode, kills in (each.split("=") for each in asked if "=" in each):
+        found[mode] = killed(mode, Path(folder), runs / f"{mode}-killed", int(kills))
+    for each in {"few", "all"} & set(asked):
+        found |= dict(undisturbed_runs(Path(folder), runs, few=each == "few"))
     Path(answer).write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(0)

@@ -1,4 +1,7 @@
-"""The same global batches for 1, 2 and 4 real ranks and 8 in one process, with 0, 1 and 3 threads, before and after kills."""
+"""The same global batches for 1, 2 and 4 real ranks and 8 in one process, with 0, 1 and 3 threads, before and after kills.
+
+Each number of ranks meets one number of threads here, and all of them in a long test.
+"""
 
 import hashlib
 import json
@@ -11,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.wfm.data.order.order_ranks import KILLED_STEPS, KILLS, REAL, STEPS, WORKERS, order_of, samples_in
+from tests.wfm.data.order.order_ranks import EIGHT, REAL, STEPS, STEPS_A_KILL, WORKERS, order_of, samples_in
 from wfm.data.records import RecordWriter
 
 ROOT = Path(__file__).parents[4]
+KILLS = {"phases": 10, "packs": 3}
+"""Of a run of each mode; packs ten times too, in a long test."""
+PATIENCE = 500.0
 SHAPES = {"images": [(1, 4, 4), (1, 4, 8)], "clips": [(1, 4, 4), (3, 4, 4), (5, 4, 8)]}
 COUNTS = {"images": 37, "clips": 61}
 
@@ -40,16 +46,24 @@ def folder(tmp_path_factory):
 def ran(folder, scratch: Path, *asked: str) -> dict:
     """What ranks saw; see `order_ranks`."""
     answer = scratch / "answer.json"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "WFM_CACHE": str(scratch / "cache"), "OMP_NUM_THREADS": "1"}
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "WFM_CACHE": str(scratch / "cache"), "OMP_NUM_THREADS": "1",
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",  # which pyarrow would begin when it is imported
+    }  # fmt: skip
     command = [sys.executable, "-m", "tests.wfm.data.order.order_ranks", str(folder), str(answer), *asked]
-    subprocess.run(command, env=environment, check=True, cwd=ROOT)
+    with (scratch / "said").open("wb") as said:  # not a pipe, which whatever it left behind would hold open
+        try:
+            done = subprocess.run(command, env=environment, cwd=ROOT, stdout=said, stderr=said, timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f"{asked} took more than {PATIENCE:.0f} s: {(scratch / 'said').read_text()}")
+    assert done.returncode == 0, (scratch / "said").read_text()
     return json.loads(answer.read_text())
 
 
 @pytest.fixture(scope="module")
 def seen(folder, tmp_path_factory):
-    """All runs, in one process."""
-    return ran(folder, tmp_path_factory.mktemp("ranks"), "undisturbed", "packs", "phases")
+    """Runs with some numbers of ranks and threads, in one process."""
+    return ran(folder, tmp_path_factory.mktemp("ranks"), "few", *(f"{mode}={kills}" for mode, kills in KILLS.items()))
 
 
 def planned(folder, mode: str, steps: int) -> tuple[list[str], list]:
@@ -75,26 +89,49 @@ def sequence(batches: list[str]) -> str:
 
 
 @pytest.mark.parametrize("mode", ["batches", "packs", "phases"])
-def test_all_ranks_and_workers_see_the_same_sequence_of_global_batches(mode, seen, folder):
+def test_ranks_and_workers_see_the_same_sequence_of_global_batches(mode, seen, folder):
+    names = {f"{mode} {size} {workers}" for size, workers in zip(REAL, WORKERS, strict=True)}
+    require_alike(seen, mode, names | {f"{mode} in process 8 {EIGHT[mode]}"}, folder)
+
+
+@pytest.mark.long
+def test_so_do_all_numbers_of_ranks_with_all_numbers_of_workers(folder, tmp_path):
+    seen = ran(folder, tmp_path, "all")
+    for mode in ("batches", "packs", "phases"):
+        sizes = [*map(str, REAL), "in process 8"]
+        require_alike(seen, mode, {f"{mode} {size} {workers}" for size in sizes for workers in WORKERS}, folder)
+
+
+def require_alike(seen: dict, mode: str, names: set[str], folder: Path) -> None:
     wanted, _ = planned(folder, mode, STEPS)
     runs = {name: sequence(found) for name, found in seen.items() if name.startswith(f"{mode} ")}
-    assert len(runs) == (len(REAL) + 1) * len(WORKERS)
-    assert runs == dict.fromkeys(runs, sequence(wanted))
+    assert runs == dict.fromkeys(names, sequence(wanted))
 
 
 def test_killed_ten_times_and_resumed_on_other_ranks_it_is_the_same_sequence(seen, folder):
-    require_the_same(seen["phases"], "phases", folder)
+    require_the_same(seen["phases"], "phases", KILLS["phases"], folder)
 
 
-def test_killed_ten_times_and_resumed_packs_are_the_same(seen, folder):
-    require_the_same(seen["packs"], "packs", folder)
+def test_killed_and_resumed_packs_are_the_same(seen, folder):
+    require_the_same(seen["packs"], "packs", KILLS["packs"], folder)
 
 
-def require_the_same(run: dict, mode: str, folder: Path) -> None:
-    """As planned, with no sample lost or repeated in an epoch, after ten kills."""
-    wanted, steps = planned(folder, mode, KILLED_STEPS)
+@pytest.mark.long
+def test_killed_ten_times_packs_are_the_same(folder, tmp_path):
+    require_the_same(ran(folder, tmp_path, "packs=10")["packs"], "packs", 10, folder)
+
+
+def test_a_rank_that_dies_ends_the_run_with_what_it_said(folder, tmp_path):
+    """The others wait for it: once they did so for ever."""
+    with pytest.raises(AssertionError, match=r"(?s)the last words of a rank.*of 2 ranks died by themselves .*\{1: 1\}"):
+        ran(folder, tmp_path, "dying")
+
+
+def require_the_same(run: dict, mode: str, kills: int, folder: Path) -> None:
+    """As planned, with no sample lost or repeated in an epoch, after so many kills."""
+    wanted, steps = planned(folder, mode, STEPS_A_KILL * kills)
     assert len({size for size, *_ in run["lives"]}) > 1
-    assert [set(codes) for _, *codes in run["lives"]] == [{-signal.SIGKILL}] * KILLS + [{0}]
+    assert [set(codes) for _, *codes in run["lives"]] == [{-signal.SIGKILL}] * kills + [{0}]
     assert sequence(run["batches"]) == sequence(wanted)
     samples = samples_in(folder)
     order = order_of(mode, samples)

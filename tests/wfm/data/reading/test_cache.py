@@ -1,46 +1,23 @@
 """Records of a bucket on a local disk: found again, never wrong, never more than the cap, and never in the way."""
 
-import contextlib
 import fcntl
 import hashlib
 import logging
-import multiprocessing
 import os
 import shutil
-import time
+import subprocess
+import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
 
+from tests.wfm.data.reading.adding import BLOCK, entries, fill, on_disk, some
 from tests.wfm.data.reading.ill_server import Illness
 from wfm.data.reading import ReadingConfig, RecordReader
 from wfm.data.reading.cache import RecordCache
 from wfm.data.reading.config import Counter
 
-BLOCK = 4096
-
-
-def entries(folder):
-    return {path for path in folder.rglob("*") if path.is_file() and path.name != "lock"}
-
-
-def on_disk(folder):
-    """Bytes that the records take, in whole blocks, and what is being written."""
-    found = 0
-    for path in entries(folder):
-        with contextlib.suppress(FileNotFoundError):
-            found += -(-path.stat().st_size // BLOCK) * BLOCK
-    return found
-
-
-def some(number, size=3000):
-    data = np.random.default_rng(number).bytes(size)
-    return hashlib.sha256(data).digest(), data
-
-
-def fill(cache, numbers):
-    for number in numbers:
-        cache.put(*some(number))
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture
@@ -62,7 +39,7 @@ def test_a_record_is_asked_for_once_by_all_readers_of_a_folder(cached, records):
         assert (second.counts().hits, second.counts().bytes, ill.number) == (1, 0, 8)
 
 
-@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "folder", "link"])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "empty", "huge", "folder", "link"])
 def test_a_damaged_entry_is_noticed_and_replaced(cached, records, damage):
     ill, reader, folder, _ = cached
     reader.read(0)
@@ -74,6 +51,8 @@ def test_a_damaged_entry_is_noticed_and_replaced(cached, records, damage):
         path.mkdir()
     elif damage == "link":
         path.symlink_to("/dev/zero")
+    elif damage == "huge":  # without taking any of the disk
+        os.truncate(path, 2**42)
     else:
         path.write_bytes({"flipped": b"\1" + good[1:], "truncated": good[:700], "empty": b""}[damage])
     assert reader.read(0) == records.members[0]
@@ -108,48 +87,22 @@ def test_what_was_used_longest_ago_goes(tmp_path):
     assert on_disk(tmp_path) == 19 * BLOCK
 
 
-def add_for(folder, cap, numbers):
-    fill(RecordCache(folder, cap, Counter()), numbers)
-
-
-def watched(folder, cap, processes, adding):
-    """The most bytes that lay in `folder` while processes added, each its own records."""
-    folder.mkdir()
-    context = multiprocessing.get_context("fork")
-    running = [
-        context.Process(target=adding, args=(folder, cap, range(1000 * n, 1000 * n + 100))) for n in range(processes)
-    ]
-    for process in running:
-        process.start()
-    most = 0
-    while any(process.is_alive() for process in running):
-        with open(
-            folder / "lock", "ab"
-        ) as held:  # a listing while files come and go counts some that never lay there together
-            fcntl.flock(held, fcntl.LOCK_EX)
-            most = max(most, on_disk(folder))
-        time.sleep(0.005)
-    for process in running:
-        process.join()
-        assert process.exitcode == 0
-    return max(most, on_disk(folder))
-
-
-def add_without_lock(folder, cap, numbers):
-    """The broken twin: each process counts for itself, and stops where it alone has reached the cap."""
-    cache = RecordCache(folder, cap, Counter())
-    for number in numbers[: cap // BLOCK]:
-        digest, data = some(number)
-        path = cache._path(digest)
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
+def watched(folder, cap, processes, how):
+    """The most bytes that lay in `folder` while processes added to it; see `adding`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.wfm.data.reading.adding", str(folder), str(cap), str(processes), how],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
 
 
 def test_the_cap_holds_for_all_processes_together(tmp_path):
     cap = 40 * BLOCK
-    assert watched(tmp_path / "ours", cap, 3, add_for) <= cap
+    assert watched(tmp_path / "ours", cap, 3, "ours") <= cap
     assert len(entries(tmp_path / "ours")) > 20
-    assert watched(tmp_path / "twin", cap, 3, add_without_lock) > cap
+    assert watched(tmp_path / "twin", cap, 3, "without_lock") > cap
 
 
 def test_what_the_killed_left_is_found(tmp_path):

@@ -2,11 +2,15 @@
 
 import contextlib
 import dataclasses
-import multiprocessing
+import hashlib
+import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +21,7 @@ from wfm.data.reading import ReadingConfig, RecordReader
 from wfm.data.remote import NotThere
 from wfm.errors import Cancelled, DataError, InputError, TryAgain
 
+ROOT = Path(__file__).parents[4]
 CALM = ReadingConfig(connections=8, retries=6)
 QUICK = CALM.override(["stall_seconds=1"])
 
@@ -218,20 +223,19 @@ def test_a_port_where_nobody_listens(bucket, records):
         assert reader.counts().requests == 3
 
 
-def read_in_child(reader, expected):
-    assert reader.read(5) == expected
-    os._exit(0)
-
-
-def test_a_child_that_is_forked_off_makes_its_own_connections(bucket, records):
+def test_a_child_that_is_forked_off_makes_its_own_connections(bucket, records, tmp_path):
+    """See `forked_reader`."""
     _, store, places = bucket
-    with RecordReader(places, CALM, store) as reader:
-        assert reader.read(4) == records.members[4]
-        child = multiprocessing.get_context("fork").Process(target=read_in_child, args=(reader, records.members[5]))
-        child.start()
-        child.join(60)
-        assert child.exitcode == 0
-        assert reader.read(6) == records.members[6]
+    np.savez(tmp_path / "places.npz", **records.arrays)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.wfm.data.reading.forked_reader", str(tmp_path / "places.npz"),
+         json.dumps(store.options), *places.shards],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=150,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    members = [records.members[row] for row in (4, 5, 6)]
+    whole = [b"".join(name.encode() + each[name] for name in sorted(each)) for each in members]
+    assert done.stdout.split() == [hashlib.sha256(data).hexdigest() for data in whole]
 
 
 def test_several_rows_are_asked_for_side_by_side(bucket, records):

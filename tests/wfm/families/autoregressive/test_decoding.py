@@ -6,6 +6,7 @@ from wfm.families.autoregressive.build import transformer
 from wfm.families.autoregressive.decoding import TopP, continue_tokens, expected, greedy
 from wfm.families.autoregressive.static_decoding import continue_tokens_static
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
+from wfm.models.autoregressive.pack import packed
 
 FORMS = [
     {"order": "raster", "vocabulary": "flat"},
@@ -66,7 +67,7 @@ def test_greedy_tokens_are_the_best_scored_ones(form, given) -> None:
     best = model.vocabulary.ids(torch.stack([block.argmax(-1) for block in model.vocabulary.split(logits)], dim=-1))
     predicted = 2 * best.shape[1] // 4 if form["order"] == "frame" else 32
     assert torch.equal(best[:, -predicted:], model.targets(tokens)[:, -predicted:])
-    assert model.packed(tokens[:1])[0].shape == logits[0].shape  # decoding leaves the model as it was
+    assert packed(model, tokens[:1])[0].shape == logits[0].shape  # decoding leaves the model as it was
 
 
 def test_a_sequence_draws_from_its_own_seed(given) -> None:

@@ -13,6 +13,7 @@ from wfm.families.autoregressive.medusa import continue_with_drafts
 from wfm.families.autoregressive.static_decoding import continue_tokens_static
 from wfm.models.autoregressive import AutoregressiveConfig, AutoregressiveTransformer
 from wfm.models.autoregressive.config import YarnConfig
+from wfm.models.autoregressive.pack import packed
 from wfm.models.folder import load_model, save_model
 from wfm.models.rotary import Yarn, rope_3d, sinusoids_3d
 
@@ -296,8 +297,10 @@ def test_every_sequence_begins_with_a_token_of_its_own(build, sample):
         other = (tokens + 1) % 24
         assert torch.equal(model(other, {"actions": actions, "text": text()})[:, 0], found[:, 0])
         assert not torch.allclose(model(other, {"actions": actions, "text": text()})[:, 1], found[:, 1])
-        packed = model.packed(list(tokens), [{"actions": a, "text": t} for a, t in zip(actions, text(), strict=True)])
-        assert (torch.stack(packed) - found).abs().max() < 1e-10
+        one_by_one = packed(
+            model, list(tokens), [{"actions": a, "text": t} for a, t in zip(actions, text(), strict=True)]
+        )
+        assert (torch.stack(one_by_one) - found).abs().max() < 1e-10
     model.tok_embeddings.weight.grad = None
     model(tokens, {"actions": actions, "text": text()}).square().sum().backward()
     reached = model.tok_embeddings.weight.grad.abs().amax(dim=1) > 0
@@ -377,8 +380,9 @@ def test_a_video_of_no_frames_adds_nothing_to_a_pack(build, sample):
     model = build(**BEGINS)
     words = torch.randn(2, 3, 10, dtype=torch.float64)
     told = [{"actions": actions[0], "text": words[0]}, {"actions": actions[0, :0], "text": words[1]}]
-    one, none = model.packed([tokens[0], tokens[0, :0]], told)
+    one, none = packed(model, [tokens[0], tokens[0, :0]], told)
     assert none.shape == (0, 1, 24)
-    assert torch.allclose(one, model.packed(tokens[:1], told[:1])[0])
-    with pytest.raises(ConfigError, match=r"contexts of a pack: .* give each video the same, or pack these apart"):
-        model.packed([tokens[0], tokens[0]], [told[0], {}])
+    assert torch.allclose(one, packed(model, tokens[:1], told[:1])[0])
+    with_text, without = packed(model, [tokens[0], tokens[0]], [told[0], {}])  # some have it, some have not
+    assert torch.allclose(with_text, one)
+    assert torch.allclose(without, model(tokens[:1])[0])

@@ -6,6 +6,7 @@ from wfm.errors import ConfigError
 from wfm.families.autoregressive.build import transformer
 from wfm.models.autoregressive import AutoregressiveConfig
 from wfm.models.autoregressive.blocks import Segment
+from wfm.models.autoregressive.pack import packed
 from wfm.models.folder import load_model, save_model
 from wfm.models.parallel_config import ParallelConfig
 from wfm.models.parallelize import parallelize
@@ -115,7 +116,7 @@ def test_attention_block_against_torch(build) -> None:
     wanted = functional.scaled_dot_product_attention(q, k, v, attn_mask=frame[:, None] >= frame, enable_gqa=True)
     wanted = x + block.attention.to_out[0](wanted.transpose(1, 2).flatten(2))
     wanted = wanted + block.feed_forward(block.ffn_norm(wanted))
-    assert (block(x, rope, [Segment(12, 4)]) - wanted).abs().max() < 1e-10
+    assert (block(x, rope, Segment(12, 4)) - wanted).abs().max() < 1e-10
 
 
 def test_a_folder_brings_back_the_same_network(build, sample, tmp_path) -> None:
@@ -164,11 +165,11 @@ def test_a_pack_equals_its_videos_one_by_one(build, form) -> None:
         {"actions": actions[i], "extrapolated": extrapolated[i], "text": text[i], "text_lengths": lengths[i]}
         for i in range(4)
     ]
-    for i, out in enumerate(model.packed(tokens, told)):
+    for i, out in enumerate(packed(model, tokens, told)):
         alone = model(tokens[i][None], {name: x[None] for name, x in told[i].items()})
         assert (out - alone[0]).abs().max() < 1e-10 * alone.abs().max()
     plain = build(**form)
-    assert (plain.packed(tokens[:1])[0] - plain(tokens[0][None])[0]).abs().max() < 1e-10
+    assert (packed(plain, tokens[:1])[0] - plain(tokens[0][None])[0]).abs().max() < 1e-10
 
 
 def test_checkpointed_gradients_are_the_plain_ones(build, form, sample) -> None:
@@ -203,10 +204,10 @@ def test_what_is_empty_ends_in_an_error_or_in_nothing(build, form):
     with pytest.raises(ConfigError, match="0 x 4 do not divide"):
         model(tokens[:, :, :0])
     with pytest.raises(ConfigError, match="an empty pack"):
-        model.packed([])
+        packed(model, [])
     with torch.no_grad():
         single = tokens[0, :1] if model.stride(4, 4) > 1 else tokens[0, :1, :1, :1]
-        nothing, found = model.packed([single, tokens[0]])
+        nothing, found = packed(model, [single, tokens[0]])
         assert nothing.shape[0] == 0
         assert (found - model(tokens)[0]).abs().max() < 1e-10
         assert model(tokens[:0]).shape[0] == 0

@@ -262,7 +262,7 @@ def test_every_term_counts_in_mixed_and_in_half_precision(dtype, adaptive):
         assert total.isfinite()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
         assert all(p.grad.isfinite().all() for p in judge.discriminator.parameters())
-        values[how] |= turn[1]
+        values[how] |= {name: float(value) for name, value in turn[1].items()}
     for name, value in values["full"].items():
         for how in ("mixed", "half"):
             assert values[how][name] == pytest.approx(value, rel=0.05, abs=0.02), name  # measured worst 0.005
