@@ -19,6 +19,7 @@ Rooms, in reading order:
     product  fused    its matrix product, and its norms, rotations and gates in few passes over memory
     least_squares     what is fitted in closed form before training, from batches that are not kept
     parallelize       activation checkpointing and compilation, from outside too
+    at_hand           whether numbers may be looked at without waiting for a device
     loss              what a loss gives: sums, and of how many
     seeding  finite   generators that take 64 bits of a seed; what is no number ends the work
     folder            how a model is kept: `config.json` + `model.safetensors`, every key accounted for
@@ -27,6 +28,7 @@ Each family has the same files: `config` (torch-free), `network`, `objective` (i
 """
 
 __all__ = [
+    "at_hand",
     "autoregressive",
     "convert",
     "cost",

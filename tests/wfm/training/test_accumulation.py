@@ -8,8 +8,14 @@ import torch
 from torch import nn
 
 from tests.wfm.parallel.threads import in_threads
-from tests.wfm.training.rank_runs import Terms, run, worst
+from tests.wfm.training.rank_runs import RIVAL, TOKENIZER, Terms, run, tokenizer, worst
+from tests.wfm.training.test_packs_of_tokens import SHAPES, fitted, make_tokens
+from wfm.artifacts import Store
+from wfm.errors import ConfigError
+from wfm.families.tokenizer.card import TokenizerTrainingConfig
+from wfm.models.folder import load_tensors
 from wfm.models.loss import quotient
+from wfm.parallel.ranks import ALONE
 from wfm.training.config import TrainingConfig
 from wfm.training.metrics import read_curve
 from wfm.training.step import Step, micro_batches
@@ -43,6 +49,40 @@ def test_ranks_with_parts_of_their_own_make_it_too(tmp_path, optimizer):
     assert all(worst(end.weights(), whole.weights()) < BOUND for end in ends)
     assert len(ends[0].seen) == 4 * len(whole.seen)
     same_curves(tmp_path / "1", tmp_path / "3")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_packs_make_the_step_of_the_whole(tmp_path, optimizer):
+    """Images and clips of several sizes, two packs a step with unequal numbers of tokens; in one part, and in four."""
+    store = Store.open(tmp_path / "store")
+    make_tokens(store, SHAPES)
+    for parts in (1, 4):
+        fitted(store, tmp_path / str(parts), "raster", steps=20, optimizer=optimizer, accumulation=parts)
+    one, four = (load_tensors(tmp_path / f"{parts}/model/model.safetensors") for parts in (1, 4))
+    assert worst(four, one) < BOUND
+    same_curves(tmp_path / "1", tmp_path / "4")
+
+
+def test_a_second_player_meets_every_part(tmp_path):
+    """A tokenizer against a discriminator, images at every third step: both end as they would in one part."""
+
+    def made():
+        torch.manual_seed(0)
+        adversarial = {**RIVAL["adversarial"], "adaptive": False}
+        return tokenizer(ALONE, {**RIVAL, "adversarial": adversarial})
+
+    whole = run("tokenizer", tmp_path / "1", made=made(), steps=8)
+    parts = run("tokenizer", tmp_path / "3", made=made(), steps=8, accumulation=3)
+    assert any(name.startswith("rival.") for name in whole.weights())
+    assert worst(parts.weights(), whole.weights()) < BOUND
+    same_curves(tmp_path / "1", tmp_path / "3")
+
+
+def test_a_balance_of_the_whole_batch_is_refused_in_parts():
+    adversarial = {"weight": {"after": 0.1, "start": 2}, "adaptive": True}
+    values = {**TOKENIZER, "loss": {"adversarial": adversarial}, "training": {"accumulation": 2}}
+    with pytest.raises(ConfigError, match=r"training\.accumulation is 2, and loss\.adversarial\.adaptive balances"):
+        TokenizerTrainingConfig.parse(values)
 
 
 class MeanOfMeans(Terms):

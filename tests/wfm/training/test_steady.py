@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.wfm.training.rank_runs import run
 from tests.wfm.training.test_loop import Network, Regression, configuration
 from tests.wfm.training.test_loop import run as run_regression
+from wfm.data.loader import Loader
 from wfm.models.loss import Mean, Summed
 
 WAITS = {
@@ -34,11 +36,11 @@ class Waits(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.found, self.off = Counter(), 0
+        self.found, self.off, self.host = Counter(), 0, set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__
-        if not self.off and name in WAITS:
+        if not self.off and name in WAITS and args[0].untyped_storage().data_ptr() not in self.host:
             self.found[name] += 1
         return function(*args, **(kwargs or {}))
 
@@ -59,7 +61,7 @@ def counted(monkeypatch):
         own = getattr(Tensor, name)
 
         def read(tensor, *args, own=own, name=name, **kwargs):
-            if not waits.off:
+            if not waits.off and tensor.untyped_storage().data_ptr() not in waits.host:
                 waits.found[name] += 1
             with waits.elsewhere():
                 return own(tensor, *args, **kwargs)
@@ -131,3 +133,51 @@ def test_a_steady_step_compiles_nothing(tmp_path):
     run_regression(tmp_path, config=configuration(accumulation=2), network=network, objective=Compiled())
     assert graphs[0] < graphs[2]  # of the two micro-batches of the first step
     assert len(set(graphs[2:])) == 1
+
+
+CHECKED = (
+    "wfm.models.diffusion.denoiser",
+    "wfm.models.autoregressive.vocabulary",
+    "wfm.models.diffusion_decoder.network",
+)
+"""Modules that look at numbers to refuse them where these are at hand: on a GPU they are not, nor here."""
+
+
+class Counting:
+    """An objective of a family; what it draws for samples, and counts, is work of the host."""
+
+    def __init__(self, objective, waits):
+        self.objective, self.waits, self.at = objective, waits, {}
+        for name in ("draw", "keep"):
+            if (own := getattr(objective, name, None)) is not None:
+                setattr(objective, name, lambda *args, own=own: self.on_host(own, *args))
+
+    def on_host(self, act, *args):
+        with self.waits.elsewhere():
+            return act(*args)
+
+    def counts(self, model, batch, step):
+        self.at[step] = Counter(self.waits.found)
+        stay = [tensor for name, tensor in batch.items() if name == "seeds" or name.endswith("_lengths")]
+        self.waits.host = {tensor.untyped_storage().data_ptr() for tensor in stay}
+        return self.on_host(self.objective.counts, model, batch, step)
+
+    def sums(self, model, batch, step):
+        return self.objective.sums(model, batch, step)
+
+
+@pytest.mark.parametrize("name", ["autoregressive", "tokenizer", "diffusion", "decoder"])
+def test_a_familys_step_reads_nothing(tmp_path, monkeypatch, name):
+    """Steps 3 to 8 of a run that has points every ten. (The list of seeds that the test's own `Watched` keeps is no read.)"""
+    for module in CHECKED:
+        monkeypatch.setattr(f"{module}.at_hand", lambda tensor: False)
+    with counted(monkeypatch) as waits:
+        following = Loader.next
+        monkeypatch.setattr(Loader, "next", lambda self, *args: kept[0].on_host(following, self, *args))
+        kept = []
+        run(
+            name, tmp_path, change=lambda objective: kept.append(Counting(objective, waits)) or kept[0],
+            steps=9, log_every=10, validate_every=0,
+        )  # fmt: skip
+    at = kept[0].at
+    assert [dict(at[step + 1] - at[step]) for step in range(3, 8)] == [{}] * 5

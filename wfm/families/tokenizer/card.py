@@ -71,6 +71,12 @@ class TokenizerTrainingConfig(TokenizerTraining):
                 raise ValueError(f"size {self.size} is not a multiple of {self.model.spatial_compression}")
         if self.model.in_channels != 3:
             raise ValueError(f"model.in_channels is {self.model.in_channels}; the frames of a data set have 3")
+        adversarial, parts = self.loss.adversarial, self.training.accumulation
+        if parts > 1 and adversarial.adaptive and adversarial.weight.ever:
+            raise ValueError(
+                f"training.accumulation is {parts}, and loss.adversarial.adaptive balances the pulls of a whole batch: set "
+                "accumulation 1, or adaptive false"
+            )
         if self.image_every < 0 or self.image_every == 1:
             raise ValueError(f"image_every is {self.image_every}; give 0 for videos only, or 2 and more")
         if self.image_every and not 1 <= self.images_per_window <= self.crop_frames:

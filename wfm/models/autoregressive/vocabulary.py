@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from wfm.errors import DataError
+from wfm.models.at_hand import at_hand
 
 
 class Vocabulary:
@@ -31,8 +32,7 @@ class Vocabulary:
     def symbols(self, ids: Tensor) -> Tensor:
         """ids int64 ``[...]`` -> symbols int64 ``[..., S]``, S = len(sizes). Ids outside the vocabulary raise
         DataError."""
-        unchecked = torch.compiler.is_compiling()  # a look at values would break the graph: whoever compiles has looked
-        if not unchecked and ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self.size):
+        if at_hand(ids) and ids.numel() and (int(ids.min()) < 0 or int(ids.max()) >= self.size):
             raise DataError(
                 f"token ids span {int(ids.min())}..{int(ids.max())}, the vocabulary is {self.size} (levels {self.levels}): "
                 "the tokens come from another tokenizer"

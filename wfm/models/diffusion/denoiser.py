@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
+from wfm.models.at_hand import at_hand
 from wfm.models.diffusion import edm, flow
 from wfm.models.diffusion.conditioning import Conditions, given_mask, last_given
 from wfm.models.diffusion.config import DenoiserConfig
@@ -177,7 +178,7 @@ class Denoiser(nn.Module):
 
     def _begun(self, noisy: Tensor, sigma: Tensor | float, ready: Prepared) -> "_Begun":
         levels = self.levels(sigma, noisy)  # [1], [B] or [B, T]
-        if levels.device.type == "cpu" and self.config.objective == "edm" and not bool((levels > 0).all()):
+        if at_hand(levels) and self.config.objective == "edm" and not bool((levels > 0).all()):
             raise ConfigError(
                 f"sigma is {levels.flatten().tolist()}: the network reads its logarithm, so give levels above 0"
             )
@@ -253,11 +254,12 @@ class Denoiser(nn.Module):
         noise, frames = conditions.augment_noise, like.shape[2]
         if noise is not None and noise.shape != like.shape:
             raise ConfigError(f"augment_noise has shape {list(noise.shape)}, wanted {list(like.shape)}")
-        if noise is None and bool((torch.as_tensor(conditions.augment_sigma) != 0).any()):
+        augment = torch.as_tensor(conditions.augment_sigma)
+        if noise is None and at_hand(augment) and bool((augment != 0).any()):
             raise ConfigError("augment_sigma is not 0: give the unit noise, `augment_noise`, as well")
         past, said = conditions.tensors.get("past"), conditions.tensors.get("given")
         if past is None:
-            if said is not None and bool((said != 0).any()):
+            if said is not None and at_hand(said) and bool((said != 0).any()):
                 raise ConfigError(f"given is {said.tolist()} and there is no `past`: give its latents")
             return None, torch.zeros(len(like), dtype=torch.int64, device=like.device)
         if (
@@ -270,7 +272,7 @@ class Denoiser(nn.Module):
                 "are read"
             )
         given = torch.as_tensor(past.shape[2] if said is None else said, device=like.device).expand(len(like))
-        if int(given.max()) > past.shape[2] or int(given.min()) < 0:
+        if at_hand(given) and (int(given.max()) > past.shape[2] or int(given.min()) < 0):
             raise ConfigError(f"given is {given.tolist()} of {past.shape[2]} latent frames: use 0 to {past.shape[2]}")
         if "past" in conditions.present:
             given = given * conditions.present["past"].to(given)
@@ -298,7 +300,7 @@ class Denoiser(nn.Module):
             return found
         mean, deviation = self.prior_extrapolated(extrapolated, given)
         has = conditions.present.get("extrapolation")
-        if has is not None and not bool(has.all()):
+        if has is not None and not (at_hand(has) and bool(has.all())):
             rows = has.to(mean.device)[:, None, None, None, None]
             plain, missed = self.prior(shown, given)
             mean, deviation = torch.where(rows, mean, plain), torch.where(rows, deviation, missed)

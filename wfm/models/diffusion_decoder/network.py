@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
+from wfm.models.at_hand import at_hand
 from wfm.models.diffusion.conditioning import Conditions
 from wfm.models.diffusion.denoiser import Denoiser, Prepared
 from wfm.models.diffusion_decoder.config import DecoderConfig
@@ -84,6 +85,8 @@ class DiffusionDecoder(Denoiser):
                 f"tokens {list(grid)} do not fit latents {list(like.shape)}: the same samples and latent frames are wanted, "
                 "and sides that divide those of the latents (tokens of another clip or tokenizer?)"
             )
+        if not at_hand(tokens):
+            return
         size, low, high = self.decoder_config.vocabulary_size, int(tokens.min()), int(tokens.max())
         if low < 0 or high >= size:
             raise ConfigError(f"token ids from {low} to {high}: this decoder's are 0 to {size - 1}")
