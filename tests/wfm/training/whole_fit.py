@@ -17,7 +17,7 @@ from wfm.training.fit import fit as fit_task
 from wfm.training.fit_world_model import world_task
 
 LATENTS = "e" * 64
-_TOKENIZER = {
+TOKENIZER = {
     "temporal_compression": 4, "spatial_compression": 4, "latent_channels": 3, "channels": [8, 8], "mid_blocks": 0,
     "encoder_blocks": 1, "decoder_blocks": 1, "mid_attention": False, "linear_code": True,
 }  # fmt: skip
@@ -55,7 +55,7 @@ def fit(store: Store, out: Path, scratch: Path, ranks: Ranks = ALONE, **parallel
     torch.set_default_dtype(torch.float64)
     try:
         torch.manual_seed(0)
-        tokenizer = Tokenizer(TokenizerConfig.parse(_TOKENIZER)).eval()
+        tokenizer = Tokenizer(TokenizerConfig.parse(TOKENIZER)).eval()
         config = DiffusionTrainingConfig.parse({**CONFIG, "parallel": parallel})
         sources = {"latents": Source(store.artifact(LATENTS))}
         return fit_task(world_task(sources, tokenizer, config), config, out=out, scratch=scratch, ranks=ranks)
