@@ -53,15 +53,21 @@ def refuse_other(spec: Mapping[str, Any], code: str, who: str = "this stage", st
     other = here.image if starts is None else starts
     if planned != code:
         raise InputError(
-            f"{spec['node']}: the plan was made with code {planned} (image: {image or 'none'}), {who} runs code {code} "
-            f"(image: {here}). Start it from the image that was planned, or plan again with the code of this one (wfm run)"
+            f"{spec['node']}: the plan was made with code {_short(planned)} (image: {image or 'none'}), {who} runs code "
+            f"{_short(code)} (image: {here}). Start it from the image that was planned, or plan again with the code of this "
+            "one (wfm run)"
         )
     if image and other and image != other:
         verb = "runs in" if starts is None else "would start"
         raise InputError(
-            f"{spec['node']}: the plan names the image {image}, {who} {verb} {other}; the code is the same ({code}), what is "
-            "installed may not be. Name the image that was planned, or plan again with this one"
+            f"{spec['node']}: the plan names the image {image}, {who} {verb} {other}; the code is the same "
+            f"({_short(code)}), what is installed may not be. Name the image that was planned, or plan again with this one"
         )
+
+
+def _short(code: str) -> str:
+    """A code id as people tell them apart: a stage's version as it is, of a hash its beginning."""
+    return code[:12]
 
 
 def faults(root: Path = ROOT) -> list[str]:

@@ -108,7 +108,7 @@ TABLE: tuple[StageRow, ...] = (
     # dataset -> models
     _row("train_tokenizer", {"dataset": "dataset"}, "tokenizer", "training", kind="torchjob", memory_gib=2.5,
          timeout_seconds=7 * 86400, version=3),
-    _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", kind="daskjob", version=4),
+    _row("encode_latents", {"dataset": "dataset", "tokenizer": "tokenizer"}, "latents", "training", kind="daskjob", version=5),
     _row("encode_signals", {"dataset": "dataset"}, "signals", "curation", kind="daskjob"),
     _row("encode_text", {"dataset": "dataset"}, "text", "training", kind="daskjob"),
     _row("train_world_model", {"latents": "latents", "latents_*": "latents", "tokenizer": "tokenizer", "signals": "signals?",

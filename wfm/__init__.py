@@ -12,7 +12,7 @@ The storeys; imports go down only (checked by ``lint-imports``; the front door n
 
     pipelines/                                    DAGs as data, one emitter per engine, the CLI
     components/                                   one thin entry point per stage
-    wfm.recipes                                   named configs: demo, demo_cluster, smoke
+    wfm.recipes                                   named configs: demo, demo_cluster, smoke, progressive
     wfm.catalogue                                 cards of models and data sets, and a catalogue of them
     wfm.families                                  a folder each: the card, its fitting, its drawing
     wfm.evaluation   wfm.training   wfm.generation

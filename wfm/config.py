@@ -108,15 +108,30 @@ class Config(pydantic.BaseModel):
 
 
 def parse_assignment(text: str) -> tuple[list[str], Any]:
-    """``"a.b=1"`` -> ``(["a", "b"], 1)``. A value that is not JSON is taken as text."""
+    """``"a.b=1"`` -> ``(["a", "b"], 1)``. A value that is not JSON is taken as text; one that begins as an object or a list of
+    JSON and is none raises ConfigError, with what is wrong and where."""
     name, equals, raw = text.partition("=")
     if not equals or not name.strip():
         raise ConfigError(f"override {text!r} is not of the form name=value, such as model.width=192")
     try:
         value = json.loads(raw)
-    except (ValueError, RecursionError):  # no JSON, or a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # no JSON, or a number of thousands of digits
+        if _BROKEN.match(raw) and isinstance(error, json.JSONDecodeError):
+            raise ConfigError(
+                f"{name.strip()}: the value begins as JSON and is none: {error.msg} at character {error.pos + 1}, "
+                f"{_around(raw, error.pos)}; names and texts stand in double quotes, the whole in single quotes of the shell"
+            ) from None
         value = raw
     return name.strip().split("."), value
+
+
+_BROKEN = re.compile(r"""\s*(\{\s*["']|\[\s*[\[{"'])""")
+"""How an object or a list begins; text may begin with a bracket too, but hardly so."""
+
+
+def _around(text: str, place: int) -> str:
+    before, after = text[max(place - 20, 0) : place], text[place : place + 20]
+    return f"after {before!r}, before {after!r}" if after else f"where it ends, after {before!r}"
 
 
 def assign(values: dict[str, Any], path: list[str], value: Any, model: type[pydantic.BaseModel]) -> None:

@@ -4,7 +4,9 @@ curation ─> dataset ─┬─ tokenizer (continuous) ─ latents ─ diffusion
                      ├─ tokenizer (discrete) ─── tokens ── autoregressive ─┴─ generate ─ evaluate ─ publish ─┘
                      └─ signals, text: of the same samples, for both models
 
-encode_text is there only if a setting is made for it (`OPTIONAL`).
+The stages of `OPTIONAL` are there only if a setting is made for them: encode_text, and encode_latents_small, the same windows
+at another size. With it a model of latents trains on both, `latents_full` and `latents_small`: when and at what rates says
+the recipe (`wfm.recipes.progressive`).
 """
 
 from pipelines.dags.curate import curation_nodes
@@ -12,7 +14,8 @@ from pipelines.dags.graph import Graph, GraphNode, Settings, following, gated, n
 from pipelines.dags.promotion import Promotion
 from wfm.models.family import FAMILIES, Family
 
-OPTIONAL = ("encode_text",)
+SMALL = "encode_latents_small"
+OPTIONAL = ("encode_text", SMALL)
 OTHERS = ("train_tokenizer_continuous", "train_tokenizer_discrete", "train_decoder")
 """What else is trained: no family is looked for under these names."""
 MADE = "world_model"
@@ -48,10 +51,15 @@ def model_nodes(settings: Settings, names: Promotion, *, simulated: bool) -> tup
                 node(tokenizer, "train_tokenizer", settings, dataset="write_shards"),
                 node(latents, "encode_latents", settings, dataset="write_shards", tokenizer=tokenizer),
             ]
+        encoded = {"latents": latents}
+        if SMALL in settings and family.takes == "continuous":
+            if all(one.name != SMALL for one in nodes):
+                nodes.append(node(SMALL, "encode_latents", settings, dataset="write_shards", tokenizer=tokenizer))
+            encoded = {"latents_full": latents, "latents_small": SMALL}
         published = f"publish_{family.name}"
         own = {name: {"family": family.name, **settings.get(name, {})} for name in (model, made, published)}
         nodes += [
-            node(model, "train_world_model", own, latents=latents, tokenizer=tokenizer, **beside, **mixture),
+            node(model, "train_world_model", own, **encoded, tokenizer=tokenizer, **beside, **mixture),
             following(
                 node(
                     made,

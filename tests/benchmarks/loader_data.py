@@ -1,5 +1,5 @@
 """Samples for the benchmarks of the loader: written once with our own writer, with what Energon reads beside the shards, and
-where each lies (`places.npz`), as our reader is told by the table of a part.
+where each lies (`places/`), as our reader is told by the table of a part: a column a file, which is mapped.
 
 A sample has one member: `bin`, 16 KiB that nobody decodes, or `mp4`, a real clip of about that size (128 x 128, 12 frames of
 noise over a moving picture, H.264), which all decode to the same uint8 [12, 128, 128, 3] by the one function here.
@@ -17,10 +17,11 @@ import pyarrow as pa
 from av.video.reformatter import VideoReformatter
 
 from wfm.data.energon import MEMBERS, write_energon
-from wfm.data.exclusions import FOLDER
+from wfm.data.order import sample_keys
 from wfm.data.shards import ShardWriter
 
 SIZE, FRAMES, SIDE = 16 * 1024, 12, 128
+PLACES = "places"
 NOISE = 11.5
 DISTINCT = 64
 "Contents that are made; the samples repeat them, and decoding knows nothing of it."
@@ -29,7 +30,7 @@ DISTINCT = 64
 def write_shards(folder: Path, kind: str, samples: int, shards: int, size: int = SIZE) -> list[str]:
     """`samples` of `kind` (`bin` or `mp4`) in so many shards of split `train`, once; paths of the shards within `folder`."""
     made = sorted(str(path.relative_to(folder)) for path in folder.glob("shards/train/*.tar"))
-    if (folder / FOLDER / "index.uuid").exists():
+    if (folder / PLACES / "order_keys.npy").exists():
         return made
     rng = np.random.default_rng(0)
     contents = [clip(seed) for seed in range(DISTINCT)] if kind == "mp4" else [rng.bytes(size) for _ in range(DISTINCT)]
@@ -54,17 +55,31 @@ def write_shards(folder: Path, kind: str, samples: int, shards: int, size: int =
     written: list[pa.Table] = []
     made = sorted(write_energon(tables(), ("train",), folder))
     table = pa.concat_tables(written)
-    np.savez(
-        folder / "places.npz",
+    ids = table["sample_key"].to_pylist()
+    save_places(
+        folder,
         shards=np.array(made),
         shard=np.searchsorted(made, table["shard"].to_pylist()).astype(np.int32),
         offset=table["sample_offset"].to_numpy(),
         size=table["sample_size"].to_numpy(),
         sha256=np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 32),
         crc32c=np.array(sums, np.uint32),
-        keys=np.array(table["sample_key"].to_pylist()),
+        ids=np.array(ids, "S"),
+        order_keys=sample_keys(ids),
     )
     return made
+
+
+def save_places(folder: Path, **columns: np.ndarray) -> None:
+    """Each into a file of its own."""
+    (folder / PLACES).mkdir()
+    for name, column in columns.items():
+        np.save(folder / PLACES / f"{name}.npy", column)
+
+
+def read_places(folder: Path) -> dict[str, np.ndarray]:
+    """Mapped: what nobody looks at is not read."""
+    return {path.stem: np.asarray(np.load(path, mmap_mode="r")) for path in sorted((folder / PLACES).glob("*.npy"))}
 
 
 def clip(seed: int) -> bytes:

@@ -26,11 +26,11 @@ from typing import Any, overload
 import numpy as np
 import torch
 
-from tests.benchmarks.loader_data import SIZE, write_shards
+from tests.benchmarks.loader_data import SIZE, read_places, write_shards
 from tests.benchmarks.loader_sides import BATCH, as_tensor
 from tests.benchmarks.paired import print_line
 from wfm.data.loader import Loader, LoaderConfig
-from wfm.data.order import Batching, BatchOrder, Lane, Source
+from wfm.data.order import Batching, BatchOrder, Lane, Source, sample_keys
 from wfm.data.reading import RecordPlaces, RecordReader
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +70,7 @@ class Table:
         }
         self._reader = RecordReader(RecordPlaces(shards, *held.values()))
         self.ids = Names(count)
+        self.order_keys: np.ndarray = np.load(folder / f"order_keys-{count}.npy", mmap_mode="r")
         self.shapes: np.ndarray = np.load(folder / f"shapes-{count}.npy", mmap_mode="r")
         self.sizes: np.ndarray = np.broadcast_to(np.int64(SIZE), count)
         self.identity = f"made up {count}"
@@ -80,11 +81,11 @@ class Table:
 
 def write_table(folder: Path, count: int) -> None:
     """The first `REAL` rows again and again."""
-    with np.load(folder / "places.npz") as found:
-        for name in PLACES:
-            values = found[name]
-            np.save(folder / f"{name}-{count}.npy", values[np.arange(count) % REAL])
+    found = read_places(folder)
+    for name in PLACES:
+        np.save(folder / f"{name}-{count}.npy", found[name][np.arange(count) % REAL])
     np.save(folder / f"shapes-{count}.npy", np.ones((count, 3), np.int64))
+    np.save(folder / f"order_keys-{count}.npy", sample_keys(Names(count)))
 
 
 def anonymous() -> float:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.benchmarks.loader_data import FRAMES, SIDE, SIZE, decode
+from tests.benchmarks.loader_data import FRAMES, SIDE, SIZE, decode, read_places
 from wfm.artifacts import Store
 from wfm.data.loader import Loader, LoaderConfig
 from wfm.data.order import Batching, BatchOrder, Lane, Source
@@ -84,20 +84,32 @@ def energon_loader(folder: Path, kind: str, workers: int, batch: str, prefetch: 
     return get_savable_loader(dataset, prefetch_factor=prefetch, gc_collect_every_n_steps=0)
 
 
+class Ids(Sequence[str]):
+    """Of samples, from a mapped column: no Python object a row, as `wfm.data.encoded_samples` has them."""
+
+    def __init__(self, column: np.ndarray) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, row: Any) -> Any:
+        return self._column[row].decode()
+
+
 class Records:
     """`Samples` over our reader: bytes as they are, or clips decoded by `decode`."""
 
     def __init__(self, folder: Path, kind: str, root: str = "", store: Store | None = None) -> None:
         warnings.filterwarnings("ignore", "The given buffer is not writable")
-        with np.load(folder / "places.npz") as found:
-            held = {name: found[name] for name in found.files}
+        held = read_places(folder)
         shards = [f"{root or folder}/{shard}" for shard in held["shards"].tolist()]
         places = RecordPlaces(shards, held["shard"], held["offset"], held["size"], held["sha256"], held["crc32c"])
         self.reader, self._kind = RecordReader(places, store=store), kind
-        self.ids: list[str] = held["keys"].tolist()
+        self.ids, self.order_keys = Ids(held["ids"]), held["order_keys"]
         shape, size = ((FRAMES, SIDE, SIDE), FRAMES * SIDE * SIDE * 3) if kind == "mp4" else ((1, 1, 1), SIZE)
-        self.shapes = np.tile(np.array(shape), (len(self.ids), 1))
-        self.sizes = np.full(len(self.ids), size)
+        self.shapes = np.broadcast_to(np.array(shape), (len(self.ids), 3))
+        self.sizes = np.broadcast_to(np.array(size), len(self.ids))
         self.identity = str(folder)
 
     def read(self, row: int) -> dict[str, torch.Tensor]:

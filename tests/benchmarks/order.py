@@ -60,7 +60,7 @@ def quality(seed: int, ranks: int) -> dict[str, float]:
         tokens += [pack.tokens for pack in step.packs]
         # a window's packs in the order that the streams closed them in, which its steps were made of
         if step.number % WINDOW == 0:
-            coming += order._lanes[0]._window.costs.tolist()
+            coming += order._lanes[0]._known.costs.tolist()
     return {
         "waste": 1 - np.mean(tokens) / BUDGET,
         "slowest_over_mean": imbalance(np.array(costs)),

@@ -96,7 +96,7 @@ def test_rank_0_whose_machine_is_gone_with_the_board_is_waited_for_no_longer_tha
     assert silent_after(found.marks()) > 3600.0, "it is there: how long it takes is its own affair"
     host.kill()
     host.wait()
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + 120.0
     try:
         while silent_after(found.marks()) > 3.0:
             assert time.monotonic() < deadline

@@ -105,6 +105,14 @@ def test_what_does_not_fit_together_is_refused_by_name(
     )
     with pytest.raises(ConfigError, match="latents_other and latents_clips differ in statistics_frames: 3, 2"):
         run_stage("train_world_model", training(), **made, latents_other=other)
+    turned = dataset(store, range(4), dict.fromkeys(range(4), "it turns"), splits=("val", "train", "train", "train"))
+    watched = run_stage("encode_latents", CLIPS, dataset=turned, tokenizer=made["tokenizer"])
+    shared = r"1 session stands in train of latents_clips \(1 samples\) and in val of latents_turned \(1 samples\): s0:"
+    with pytest.raises(ConfigError, match=shared):
+        run_stage("train_world_model", training(), **made, latents_turned=watched)
+    allowed = training(shared_sessions="allow", lanes={"all": {"sources": {"latents_clips": 1}}})
+    with pytest.raises(ConfigError, match="no lane draws from"):  # the next thing that does not fit
+        run_stage("train_world_model", allowed, **made, latents_turned=watched)
     settings = {
         "model": NETWORK,
         "training": {**ONE_STEP, "seed": 1},

@@ -93,6 +93,18 @@ def test_frozen() -> None:
 def test_assignment_values_are_json_or_text() -> None:
     assert parse_assignment("a.b=[1,2]") == (["a", "b"], [1, 2])
     assert parse_assignment("a=some/path=x") == (["a"], "some/path=x")
+    for text in ("[draft] two people", "{name} goes home", "it's {", "[", "{}x", "12,3"):
+        assert parse_assignment(f"a={text}") == (["a"], text), "text that has a bracket"
+    broken = 'training.data.lanes={"stills": {"sources": {"latents_stills": 1}}, "videos": {"rate": 3,}}'
+    with pytest.raises(
+        ConfigError,
+        match=r"^training\.data\.lanes: the value begins as JSON and is none: .* character 69, after 'videos",
+    ):
+        parse_assignment(broken)
+    with pytest.raises(ConfigError, match=r"where it ends, after .*double quotes, the whole in single quotes"):
+        parse_assignment('a=[{"steps": 3}, {}')
+    with pytest.raises(ConfigError, match=r"begins as JSON and is none"):
+        parse_assignment("a={'stills': 1}")
     values = Outer().resolved()
     assign(values, ["inner", "width"], 3, Outer)
     assert values["inner"]["width"] == 3

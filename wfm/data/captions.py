@@ -15,6 +15,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -23,6 +27,9 @@ from wfm.errors import DataError
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
+
+
+_TOLD = pa.schema([("clip_id", pa.string()), ("mirrored", pa.bool_()), ("caption", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -63,61 +70,80 @@ class CaptionTable:
         return {"text": text, "text_lengths": lengths}
 
 
-def read_text(artifact: "Artifact", split: str, clips: Sequence[str], mirrored: Sequence[bool]) -> CaptionTable:
-    """The text of samples, by their clips and whether each is a mirror image. Raises DataError, with how many and one of them,
-    where there is no caption of a clip: every sample has its text, or none has."""
-    import pyarrow.parquet as pq
-
+def read_text(artifact: "Artifact", split: str, clips: pa.ChunkedArray, mirrored: np.ndarray) -> CaptionTable:
+    """The text of samples, by their clips (text `[N]`) and whether each is a mirror image (bool `[N]`). Raises DataError, with
+    how many and one of them, where there is no caption of a clip: every sample has its text, or none has."""
     paths = split_files(artifact, split)
-    of: dict[tuple[str, bool], str] = {}
-    for path in (path for path in paths if path.endswith("/samples.parquet")):
-        table = pq.read_table(artifact.fetch(path)).to_pydict()
-        of |= zip(zip(table["clip_id"], table["mirrored"], strict=True), table["caption"], strict=True)
-    samples = list(zip(clips, mirrored, strict=True))
-    missing = sorted({sample for sample in samples if sample not in of})
-    if missing:
-        clip, turned = missing[0]
+    told = [pq.read_table(artifact.fetch(path)) for path in paths if path.endswith("/samples.parquet")]
+    texts = pa.concat_tables(told) if told else _TOLD.empty_table()
+    turned = texts.column("mirrored").to_numpy()
+    rows = np.full(len(clips), -1, np.int64)
+    for side in (False, True):
+        mine, theirs = np.flatnonzero(mirrored == side), np.flatnonzero(turned == side)
+        found = pc.index_in(clips.take(pa.array(mine)), value_set=texts.column("clip_id").take(pa.array(theirs)))
+        places = pc.fill_null(found, -1).to_numpy()
+        rows[mine] = np.where(places >= 0, theirs[places] if len(theirs) else -1, -1)
+    if (lost := np.flatnonzero(rows < 0)).size:
+        missing = sorted({(clips[row].as_py(), bool(mirrored[row])) for row in lost.tolist()})
+        clip, side = missing[0]
+        every = sum(len(pc.unique(clips.filter(pa.array(mirrored == of)))) for of in (False, True))
         raise DataError(
-            f"{len(missing)} of {len(set(samples))} clips have no text, such as {clip}{' mirrored' if turned else ''}: encode "
+            f"{len(missing)} of {every} clips have no text, such as {clip}{' mirrored' if side else ''}: encode "
             f"the text of the same data set, with {split!r} among encode_text.splits and mirror as encode_latents has it"
         )
     ends = ("/captions.safetensors", "/captions.parquet")
-    files, texts = ([artifact.fetch(path) for path in paths if path.endswith(end)] for end in ends)
-    return read_captions(files, texts, [of[sample] for sample in samples])
+    files, names = ([artifact.fetch(path) for path in paths if path.endswith(end)] for end in ends)
+    return read_captions(files, names, texts.column("caption").take(pa.array(rows)))
 
 
-def read_captions(files: Iterable[Path], texts: Iterable[Path], samples: Sequence[str]) -> CaptionTable:
+def read_captions(
+    files: Iterable[Path], texts: Iterable[Path], samples: Sequence[str] | pa.ChunkedArray
+) -> CaptionTable:
     """Merge the parts' embeddings into one table for samples with the captions `samples`, those that are used alone.
 
     Raises DataError when a caption has no embedding, a file and its texts do not match, or the parts differ in width.
     """
-    import pyarrow.parquet as pq
     from safetensors.torch import load_file
 
-    needed = set(samples)
-    known: dict[str, Tensor] = {}
+    wanted = samples if isinstance(samples, pa.ChunkedArray) else pa.chunked_array([pa.array(samples, pa.string())])
+    distinct = pc.unique(wanted)
+    order = distinct.take(pc.sort_indices(distinct))
+    parts: list[Tensor] = []
+    source, first, length = (np.full(len(order), start, np.int64) for start in (-1, 0, 0))
     for file, table in zip(files, texts, strict=True):
-        tensors, names = load_file(str(file)), pq.read_table(table).column("caption").to_pylist()
-        lengths = tensors["lengths"].tolist()
-        if len(lengths) != len(names) or sum(lengths) != len(tensors["embeddings"]):
+        tensors, names = load_file(str(file)), pq.read_table(table).column("caption")
+        lengths = tensors["lengths"].numpy().astype(np.int64)
+        if len(lengths) != len(names) or lengths.sum() != len(tensors["embeddings"]):
             raise DataError(
-                f"{file}: {len(lengths)} captions of {sum(lengths)} tokens do not fit its table {table.name}"
+                f"{file}: {len(lengths)} captions of {lengths.sum()} tokens do not fit its table {table.name}"
             )
-        parts = tensors["embeddings"].split(lengths)
-        known.update({name: part for name, part in zip(names, parts, strict=True) if name in needed})
-    missing = sorted(set(samples) - set(known))
-    if missing:
-        raise DataError(f"{len(missing)} captions have no embedding, such as {missing[0]!r}: encode the text again")
-    widths = {part.shape[1] for part in known.values()}
+        places = pc.fill_null(pc.index_in(names, value_set=order), -1).to_numpy()
+        used = np.flatnonzero(places >= 0)
+        source[places[used]], length[places[used]] = len(parts), lengths[used]
+        first[places[used]] = (np.cumsum(lengths) - lengths)[used]
+        parts.append(tensors["embeddings"])
+    if (missing := np.flatnonzero(source < 0)).size:
+        some = order[int(missing[0])].as_py()
+        raise DataError(f"{len(missing)} captions have no embedding, such as {some!r}: encode the text again")
+    widths = {parts[part].shape[1] for part in np.unique(source).tolist()}
     if len(widths) > 1:
         raise DataError(f"text embeddings are {sorted(widths)} wide in different parts: one encoder must make them all")
-    order = sorted(set(samples))
-    number = {caption: i for i, caption in enumerate(order)}
-    return CaptionTable(
-        torch.cat([known[caption] for caption in order]) if order else torch.zeros(0, 0),
-        torch.tensor([len(known[caption]) for caption in order], dtype=torch.int64),
-        torch.tensor([number[caption] for caption in samples], dtype=torch.int64),
-    )
+    number = pc.index_in(wanted, value_set=order).to_numpy().astype(np.int64)
+    return CaptionTable(_gathered(parts, source, first, length), torch.from_numpy(length), torch.from_numpy(number))
+
+
+def _gathered(parts: Sequence[Tensor], source: np.ndarray, first: np.ndarray, length: np.ndarray) -> Tensor:
+    """`[sum of lengths, D]`: of each caption the rows from `first` on of the part that has it, one after the other."""
+    if not len(source):
+        return torch.zeros(0, 0)
+    starts = np.cumsum(length) - length
+    found = parts[source[0]].new_empty((int(length.sum()), parts[source[0]].shape[1]))
+    for number, part in enumerate(parts):
+        mine = np.flatnonzero(source == number)
+        along = np.arange(int(length[mine].sum())) - np.repeat(np.cumsum(length[mine]) - length[mine], length[mine])
+        to, at = (torch.from_numpy(np.repeat(begin[mine], length[mine]) + along) for begin in (starts, first))
+        found[to] = part[at]
+    return found
 
 
 _SIDES = {

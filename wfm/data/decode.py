@@ -331,8 +331,9 @@ def to_array(
     # Untagged high-definition video is BT.709 by convention; smaller is BT.601, swscale's own default.
     space = "ITU709" if frame.colorspace == 2 and frame.height >= 720 else None
     small = (scaler or av.video.reformatter.VideoReformatter()).reformat(
-        frame, width=width, height=height, format=channels, interpolation="AREA" if size else None, src_colorspace=space
-    )
+        frame, width=width, height=height, format=channels, interpolation="AREA" if size else None, src_colorspace=space,
+        threads=1,  # by itself it has one for each processor: several times as long for a small frame, and never other bytes
+    )  # fmt: skip
     image = small.to_ndarray()
     return image if turn.identity else turn.apply(image)
 

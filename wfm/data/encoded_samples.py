@@ -21,40 +21,48 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from wfm.data.order.sources import sample_keys
 from wfm.data.reading import ReadingConfig, RecordPlaces, RecordReader
 from wfm.data.record_table import RecordPlace, mapped, numbers, place_of
-from wfm.data.records import EXTRAPOLATED, KINDS, read_npy
+from wfm.data.records import EXTRAPOLATED, KINDS, ORDER_KEY, read_npy
 from wfm.errors import DataError
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
 _SIDES = ["latent_frames", "latent_height", "latent_width"]
+_IDENTITY = ["sample_id", "clip_id", "sha256", "mirrored", "fps", "start_frame", "num_frames"]
 _BLOCK = 512  # of a tar
 _MOST_SIDE = 1 << 24
 _MOST_START, _MOST_FRAMES = 1 << 40, 1 << 24  # of a sample in its clip
 _MOST_BESIDE = 1 << 16  # bytes of a record that are not its arrays': headers, padding, the row as JSON
 _ROWS = 65536  # that are Python objects at one time
+_LOOKED_AT = 256  # rows whose order key is worked out when the table is opened
 
 
 class Words(Sequence[str]):
     """A column of text as a sequence: no Python object a row until it is asked for."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
-        self._column = column
+        self.column = column
 
     def __len__(self) -> int:
-        return len(self._column)
+        return len(self.column)
 
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
-            return tuple(self._column.take(pa.array(range(*row.indices(len(self))), pa.int64())).to_pylist())
-        return self._column[int(row)].as_py()
+            return tuple(self.column.take(pa.array(range(*row.indices(len(self))), pa.int64())).to_pylist())
+        return self.column[int(row)].as_py()
 
     def __iter__(self) -> Iterator[str]:
-        for chunk in self._column.chunks:
+        for chunk in self.column.chunks:
             for start in range(0, len(chunk), _ROWS):
                 yield from chunk[start : start + _ROWS].to_pylist()
+
+
+def words(ids: Sequence[str]) -> pa.ChunkedArray:
+    """Ids as a column, without a copy where they are one."""
+    return ids.column if isinstance(ids, Words) else pa.chunked_array([pa.array(ids, pa.string())])
 
 
 class EncodedSamples:
@@ -67,6 +75,8 @@ class EncodedSamples:
         self.split = split
         self.ids: Sequence[str] = Words(table.column("sample_id"))
         "Of the samples, each once."
+        self.order_keys = numbers(table, ORDER_KEY)
+        "uint64 [N]: `wfm.data.order.sample_keys` of them."
         self.shapes = _side_by_side([numbers(table, name) for name in _SIDES])
         "int64 [N, 3]: latent frames, height, width."
         self._place = place
@@ -89,13 +99,17 @@ class EncodedSamples:
 
     @functools.cached_property
     def identity(self) -> str:
-        """sha256 of the ids, the bytes of the records and the rates, in the order of the rows."""
-        digest = hashlib.sha256(b"encoded 1")
-        for batch in self.table.select(["sample_id", "sha256", "fps"]).to_batches(max_chunksize=_ROWS):
-            ids, hashes, fps = (column.to_pylist() for column in batch.columns)
-            digest.update("\n".join([*ids, ""]).encode())
-            digest.update(b"".join(hashes))
-            digest.update(np.array(fps, "<f8").tobytes())
+        """sha256 of the ids, the bytes of the records, the rates, and which frames of which clip a sample is (by these, signals
+        and text are joined to it), in the order of the rows."""
+        digest = hashlib.sha256(b"encoded 2")
+        for batch in self.table.select(_IDENTITY).to_batches(max_chunksize=_ROWS):
+            ids, clips, hashes, mirrored, *numbered = batch.columns
+            for words in (ids, clips):
+                digest.update("\n".join([*words.to_pylist(), ""]).encode())
+            digest.update(b"".join(hashes.to_pylist()))
+            digest.update(np.asarray(mirrored.to_numpy(zero_copy_only=False), "u1").tobytes())
+            for column in numbered:
+                digest.update(np.asarray(column.to_numpy(), "<f8" if column.type == pa.float64() else "<i8").tobytes())
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -133,6 +147,11 @@ class EncodedSamples:
             raise DataError(
                 f"sample {sample}: the record that its row names is of another sample, or does not say of which"
             )
+        if sample_keys([sample])[0] != self.order_keys[row]:
+            raise DataError(
+                f"sample {sample}: its {ORDER_KEY} in samples.parquet is {self.order_keys[row]}, which is another sample's: "
+                "what is drawn for it would change with the table; encode the part again"
+            )
         channels, shape = int(self._channels[row]), tuple(self.shapes[row].tolist())
         name, shape, types = (
             ("latents", (channels, *shape), ("<f4",)) if channels else ("tokens", shape, ("<i4", "<i8"))
@@ -169,8 +188,16 @@ class EncodedSamples:
         self._refuse(no_window, ["start_frame", "num_frames", "latent_frames"], "frames that no clip has")
         self._refuse(~known, ["kind"], f"a kind other than {' and '.join(KINDS)}")
         self._refuse(~(np.isfinite(self._fps) & (self._fps >= 0)), ["fps"], "a rate that is none")
-        self._refuse(_seen_before(self.ids), ["sample_id"], "the id of another row")
         self._refuse(_other_keys(self.table), ["key"], "the key of another sample")
+        self._refuse(self._other_order_keys(), [ORDER_KEY], "the order key of another sample")
+        self._refuse(_seen_before(self.order_keys, self.ids), ["sample_id"], "the id of another row")
+
+    def _other_order_keys(self) -> np.ndarray:
+        """bool [N]: of a few rows, those whose order key is not their id's. All others are looked at when they are read."""
+        rows = np.unique(np.linspace(0, len(self) - 1, _LOOKED_AT).astype(np.int64))
+        found = np.zeros(len(self), bool)
+        found[rows] = sample_keys([self.ids[row] for row in rows.tolist()]) != self.order_keys[rows]
+        return found
 
     def _refuse(self, wrong: np.ndarray, columns: list[str], what: str) -> None:
         if wrong.any():
@@ -222,12 +249,14 @@ def _other_keys(table: pa.Table) -> np.ndarray:
     return np.asarray(pa.chunked_array(found, pa.bool_()).to_numpy())
 
 
-def _seen_before(ids: Sequence[str]) -> np.ndarray:
-    """bool [N]: whether a row before has the same id; 8 bytes a row, and no set of all ids."""
-    hashes = np.fromiter((hash(name) for name in ids), np.int64, len(ids))
-    order = np.argsort(hashes, kind="stable")
+def _seen_before(keys: np.ndarray, ids: Sequence[str]) -> np.ndarray:
+    """bool [N]: whether a row before has the same key and id; no set of all ids is made."""
     seen = np.zeros(len(ids), bool)
-    for place in np.flatnonzero(np.diff(hashes[order]) == 0):
+    in_order = np.sort(keys)
+    if not (in_order[1:] == in_order[:-1]).any():
+        return seen
+    order = np.argsort(keys, kind="stable")
+    for place in np.flatnonzero(np.diff(keys[order]) == 0):
         one, other = int(order[place]), int(order[place + 1])
         seen[other] = ids[one] == ids[other]
     return seen

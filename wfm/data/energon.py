@@ -101,7 +101,8 @@ def _insert(database: sqlite3.Connection, table: pa.Table, counts: dict[str, int
         database.executemany("INSERT INTO samples VALUES (?, ?, ?, ?, ?)", samples)
     except sqlite3.IntegrityError:
         raise DataError(
-            "a clip id stands in two shards: every sample key must be unique over the whole dataset"
+            "a sample key stands in two shards (of a data set the clip id, of latents clip and first frame): every key must be "
+            "unique over the whole artifact"
         ) from None
     database.executemany("INSERT INTO sample_parts VALUES (?, ?, ?, ?, ?)", members)
 

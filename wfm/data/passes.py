@@ -1,46 +1,136 @@
 """Passes over samples that keep none of them: what statistics, closed forms and the few watched windows are read by.
 
+    with stoppable(stopping): ...      # passes in here end with Cancelled once `stopping()` is true, a read that hangs or not
+
 A sample that is damaged is left out and told; so that a pass over most of the data is not taken for one over all of it, more
 than `DAMAGED_SHARE` of them ends it.
 """
 
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from queue import SimpleQueue
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wfm.data.loader.ahead import wait_for_end
 from wfm.data.loader.batches import stack
 from wfm.data.samples import Samples
 from wfm.data.seeds import mix
-from wfm.errors import DataError
+from wfm.errors import Cancelled, DataError
 from wfm.log import get_logger
+
+GivenP = ParamSpec("GivenP")
+FoundT = TypeVar("FoundT")
 
 DAMAGED_SHARE = 0.01
 """Of the samples of a pass that may be damaged; one may always be."""
 AHEAD = 32
 """Samples that are read ahead of the one that is wanted, by as many threads as `READERS`."""
 READERS = 8
+LOOK_SECONDS = 0.2
+"""How often a pass that waits for a sample looks whether it is to end."""
+END_SECONDS = 1.0
+"""How long the end of a pass waits for reads that are under way and that nobody wants any more."""
+_stopping: ContextVar[Callable[[], bool] | None] = ContextVar("stopping", default=None)
+
+
+@contextmanager
+def stoppable(stopping: Callable[[], bool]) -> Iterator[None]:
+    """Passes inside, of this thread, raise Cancelled once `stopping()` is true."""
+    token = _stopping.set(stopping)
+    try:
+        yield
+    finally:
+        _stopping.reset(token)
+
+
+def stops_passes(fit: Callable[GivenP, FoundT]) -> Callable[GivenP, FoundT]:
+    """Of a function with an argument by the name `stopping`: passes that it makes are `stoppable` by that."""
+
+    @wraps(fit)
+    def stopped(*args: GivenP.args, **named: GivenP.kwargs) -> FoundT:
+        stopping = named.get("stopping")
+        if not callable(stopping):
+            return fit(*args, **named)
+        with stoppable(stopping):
+            return fit(*args, **named)
+
+    return stopped
 
 
 def read_rows(samples: Samples, rows: Iterable[int]) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """(row, its tensors) in the order of `rows`, some read ahead; damaged ones are left out. Raises DataError where too many
-    are."""
+    are, Cancelled where the pass is `stoppable`."""
     damaged, seen = [], 0
-    with ThreadPoolExecutor(READERS, thread_name_prefix="pass") as readers:
-        for row, reading in _ahead(rows, lambda row: readers.submit(samples.read, row)):
+    readers = _Readers(samples)
+    try:
+        for row, reading in _ahead(rows, readers.read):
             seen += 1
             try:
-                yield row, reading.result()
+                yield row, _awaited(reading)
             except DataError as error:
                 damaged.append(f"{samples.ids[row]} ({error})")
+    finally:
+        readers.end()
     if damaged:
         said = f"{len(damaged)} of {seen} samples cannot be read, such as {damaged[0]}"
         if len(damaged) > max(1, DAMAGED_SHARE * seen):
             raise DataError(f"{said}: encode them again, or leave them out of the data set")
         get_logger(__name__).warning("%s: left out", said)
+
+
+class _Readers:
+    """Threads that read samples. They hold nobody at the exit of the process, also when one hangs in a read."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self._wanted: SimpleQueue[tuple[int, Future[dict[str, Tensor]]] | None] = SimpleQueue()
+        self._threads = [
+            threading.Thread(target=self._run, name=f"pass-{number}", daemon=True) for number in range(READERS)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def read(self, row: int) -> "Future[dict[str, Tensor]]":
+        """What will be the tensors of a row."""
+        reading: Future[dict[str, Tensor]] = Future()
+        self._wanted.put((row, reading))
+        return reading
+
+    def end(self) -> None:
+        """The threads end with what they are at; one that hangs is left to it."""
+        for _ in self._threads:
+            self._wanted.put(None)
+        wait_for_end(self._threads, END_SECONDS)
+
+    def _run(self) -> None:
+        while (wanted := self._wanted.get()) is not None:
+            row, reading = wanted
+            if reading.set_running_or_notify_cancel():
+                try:
+                    reading.set_result(self._samples.read(row))
+                except BaseException as error:  # raised again by whoever waits for it
+                    reading.set_exception(error)
+
+
+def _awaited(reading: "Future[dict[str, Tensor]]") -> dict[str, Tensor]:
+    stopping = _stopping.get()
+    while True:
+        if stopping is not None and stopping():
+            raise Cancelled("asked to stop during a pass over the samples, before the first step: nothing is lost")
+        try:
+            return reading.result(LOOK_SECONDS)
+        except TimeoutError:
+            if reading.done():  # what the read itself raised
+                raise
 
 
 def _ahead(

@@ -8,6 +8,7 @@ what was looked at last, and the system may take it back.
 import mmap
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,13 +18,16 @@ import pyarrow.compute as pc
 
 from wfm.artifacts import tables
 from wfm.artifacts.address import below
-from wfm.data.records import LENGTHS
+from wfm.data.order.sources import sample_keys
+from wfm.data.records import LENGTHS, ORDER_KEY
 from wfm.errors import DataError
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
-_FIXED = (pa.int32(), pa.uint32(), pa.int64(), pa.float64(), pa.binary(32))
+OPENERS = 16
+"""Parts that are opened at once, and whose tables are read at once."""
+_FIXED = (pa.int32(), pa.uint32(), pa.int64(), pa.uint64(), pa.float64(), pa.binary(32))
 _NUMBERS = [field for field in LENGTHS if field.type in _FIXED]
 
 
@@ -48,7 +52,11 @@ class _OfArtifact:
 
     def __init__(self, artifact: "Artifact") -> None:
         self._artifact, self.store = artifact, artifact.store
-        self._parts = {entry.name: artifact.open_part(entry) for entry in artifact.iterate_parts()}
+        # each waits for its manifest: thousands of parts one after the other take minutes on a bucket
+        with ThreadPoolExecutor(OPENERS, thread_name_prefix="parts") as threads:
+            entries = list(artifact.iterate_parts())
+            opened = threads.map(artifact.open_part, entries)
+            self._parts = dict(zip((entry.name for entry in entries), opened, strict=True))
         self._sizes: dict[str, int] = {}
         self._urls: dict[str, str] = {}
         for one in (artifact, *self._parts.values()):
@@ -59,13 +67,25 @@ class _OfArtifact:
         return f"{self._artifact.kind} {self._artifact.key[:12]}"
 
     def tables(self) -> Iterator[pa.Table]:
-        return (table for _, table in self._artifact.iterate_table("samples"))
+        for part, table in self._artifact.iterate_table("samples"):
+            if part:
+                break  # from here on by several threads
+            yield table
+        parts = list(self._parts.values())
+        with ThreadPoolExecutor(OPENERS, thread_name_prefix="parts") as threads:
+            for first in range(0, len(parts), OPENERS):
+                for found in threads.map(_tables_of, parts[first : first + OPENERS]):
+                    yield from found
 
     def address(self, shard: str) -> str:
         return f"{self._urls[shard]}/{shard}"
 
     def size(self, shard: str) -> int:
         return self._sizes.get(shard, -1)
+
+
+def _tables_of(part: "Artifact") -> list[pa.Table]:
+    return [table for _, table in part.iterate_table("samples")]
 
 
 class _OfFolder:
@@ -137,6 +157,9 @@ def _values(chunk: pa.Array) -> np.ndarray:
 
 
 def _checked(table: pa.Table, place: RecordPlace) -> pa.Table:
+    if ORDER_KEY not in table.column_names and "sample_id" in table.column_names:  # schema 3
+        ids = [str(each) for each in table.column("sample_id").to_pylist()]
+        table = table.append_column(ORDER_KEY, pa.array(sample_keys(ids)))
     missing = [name for name in LENGTHS.names if name not in table.column_names]
     if missing:
         raise DataError(

@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wfm.data.energon import MEMBERS
+from wfm.data.order.sources import sample_keys
 from wfm.data.shards import ShardWriter
 from wfm.errors import DataError
 
@@ -64,7 +65,10 @@ _WHERE = [
     ("sha256", pa.binary(32)),  # of that range
     ("crc32c", pa.uint32()),  # of it too: what a read from a local disk is checked against, being ten times cheaper
 ]
-LENGTHS = pa.schema([*_WHAT, *_WHERE], metadata={"schema_version": "3"})
+ORDER_KEY = "order_key"
+"""Column of what `wfm.data.order.sample_keys` makes of the id, so that no id needs to be hashed when a run begins. Tables of
+before have none."""
+LENGTHS = pa.schema([*_WHAT, *_WHERE, (ORDER_KEY, pa.uint64())], metadata={"schema_version": "4"})
 
 
 def record_key(sample_id: str) -> str:
@@ -130,7 +134,8 @@ class RecordWriter:
         ]
         places = {(row["shard"], row["sample_key"]): row for row in members}
         self._rows.sort(key=lambda row: (row["shard"], places[row["shard"], row["key"]]["sample_offset"]))
-        for row in self._rows:
+        keys = sample_keys([row["sample_id"] for row in self._rows]).tolist()
+        for row, row[ORDER_KEY] in zip(self._rows, keys, strict=True):
             place = places[row["shard"], row["key"]]
             row["offset"], row["bytes"] = place["sample_offset"], place["sample_size"]
             row["sha256"], row["crc32c"] = self._hashes(row)

@@ -13,7 +13,10 @@ from torch import Tensor
 
 
 class Samples(Protocol):
-    """Samples by row. Rows are places in the arrays; whatever outlives a process says the id instead."""
+    """Samples by row. Rows are places in the arrays; whatever outlives a process says the id instead.
+
+    Those that know it without a look at each id have `order_keys` as well: uint64 [N], `wfm.data.order.sample_keys` of the ids.
+    """
 
     @property
     def ids(self) -> Sequence[str]:

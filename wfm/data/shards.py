@@ -9,6 +9,7 @@ short (which ``tarfile`` takes for the end when the cut falls on a member's bord
 """
 
 import dataclasses
+import functools
 import io
 import itertools
 import os
@@ -208,16 +209,19 @@ def members_in(data: Range, where: str) -> tuple[str, dict[str, Range]]:
 
 
 def _plain_members(data: Range) -> tuple[str, dict[str, Range]] | None:
-    """Of a sample just as the writer makes them, in a tenth of the time that tarfile takes for headers; None for any other."""
-    key, members, offset, end = b"", dict[str, Range](), 0, len(data)
+    """Of a sample just as the writer makes them, in a twentieth of the time that tarfile takes for headers; None for any
+    other."""
+    members: dict[str, Range] = {}
+    key, offset, end = b"", 0, len(data)
     while offset + _BLOCK <= end:
         names = _NAMES.fullmatch(data, offset, offset + 100)
-        owner, size, time, rest = _FIELDS.unpack_from(data, offset)
-        if names is None or (owner, time, rest) != _PLAIN or not _OCTAL.fullmatch(size):
+        facts, rest = _FIELDS.unpack_from(data, offset)
+        length = _plain_size(facts)
+        if names is None or rest != _PLAIN_REST or length is None:
             return None
-        found, part = names[1], names[2].decode()
-        start, length = offset + _BLOCK, int(size, 8)
-        offset = start + _padded(length)
+        found, word = names.groups()
+        part, start = word.decode(), offset + _BLOCK
+        offset = start + length + -length % _BLOCK
         if offset > end or part in members or (members and found != key):
             return None
         key, members[part] = found, data[start : start + length]
@@ -327,10 +331,21 @@ def _header(name: str, size: int) -> tarfile.TarInfo:
     return info
 
 
-_FIELDS = struct.Struct("100x 24s 11s 13s 8x 356s")
-"""Of a header, behind the name: mode and owner; size; its end and the time; behind the checksum: all else."""
-_PLAIN = tuple(_FIELDS.unpack(_header("a.b", 0).tobuf(tarfile.USTAR_FORMAT))[place] for place in (0, 2, 3))
-"""What is the same in all that the writer makes."""
+_FIELDS = struct.Struct("100x 48s 8x 356s")
+"""Of a header: between name and checksum mode, owner, size and time; behind them all else."""
+_PLAIN_FACTS, _PLAIN_REST = _FIELDS.unpack(_header("a.b", 0).tobuf(tarfile.USTAR_FORMAT))
+"""What all that the writer makes has in common, but for the size."""
+_SIZE = slice(24, 35)
+"""Within the facts: octal digits; a zero ends them."""
+
+
+@functools.lru_cache(maxsize=4096)
+def _plain_size(facts: bytes) -> int | None:
+    """Of a member with these facts; None where the writer does not write such. Members of one shape have one size: it is parsed
+    once for them all."""
+    size = facts[_SIZE]
+    as_written = facts[: _SIZE.start] + _PLAIN_FACTS[_SIZE] + facts[_SIZE.stop :] == _PLAIN_FACTS
+    return int(size, 8) if as_written and _OCTAL.fullmatch(size) else None
 
 
 def _padded(size: int) -> int:

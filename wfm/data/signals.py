@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from wfm.data.dataset_parts import split_files
@@ -124,12 +125,14 @@ def _same(name: str, known: dict[str, Any] | None, one: dict[str, Any], whose: s
 
 @dataclass(frozen=True)
 class SignalTable:
-    """The signals of a split's clips, in memory."""
+    """The signals of a split's clips, in memory: columns and arrays, no Python object a clip."""
 
-    rows: list[dict[str, Any]]
-    "One a clip, as `CLIPS` has it, and its `part`; in order of part and shard."
-    tracks: list[dict[str, np.ndarray]]
-    "The tracks of each clip, float32 `[T, ...]`."
+    clips: pa.Table
+    "One row a clip, as `CLIPS` has it, and its `part`; in order of part and shard."
+    values: Mapping[str, np.ndarray]
+    "Name -> float32 `[frames, ...]`: the tracks of the clips that have the signal, one after the other."
+    firsts: Mapping[str, np.ndarray]
+    "Name -> int64 [clips]: where a clip's track begins in `values`; -1 for a clip without."
     meanings: Mapping[str, Any]
     "Name -> shape of a row and meaning; a signal that no clip of the data set has is not in it."
 
@@ -176,14 +179,14 @@ class SignalTable:
         """`<name>` float32 `[T, ...]` and `has_<name>` bool `[]` of one window, of the clip at `place` (`places`)."""
         found: dict[str, np.ndarray] = {}
         for name, described in self.meanings.items():
-            track, tail = self.tracks[place].get(name), tuple(described["shape"])
-            if track is None:
+            tail, first = tuple(described["shape"]), int(self.firsts[name][place]) if name in self.firsts else -1
+            if first < 0:
                 values = np.zeros((num_frames, *tail), np.float32)
             else:
-                values = track[start : start + num_frames]
+                values = self.values[name][first + start : first + start + num_frames]
                 if mirrored:
                     values = values * _signs(name, tail, (mirror_signs or {}).get(name, ()), described["meaning"])
-            found |= {name: values, f"has_{name}": np.array(track is not None)}
+            found |= {name: values, f"has_{name}": np.array(first >= 0)}
         return found
 
     def range_of(
@@ -198,13 +201,13 @@ class SignalTable:
     ) -> tuple[np.ndarray, np.ndarray] | None:
         """Least and greatest value `[...]` of a signal in N windows (arrays `[N]`, as `window` takes them); None where none of
         them has it. A million windows are not looked at one by one: of all tracks, the frames that any window shows."""
-        tracks = [found.get(name) for found in self.tracks]
-        sizes = np.array([0 if track is None else len(track) for track in tracks])
-        has = sizes[places] > 0
+        if name not in self.firsts:
+            return None
+        begins, values = self.firsts[name][places], self.values[name]
+        has = begins >= 0
         if not has.any():
             return None
-        values = np.concatenate([track for track in tracks if track is not None])
-        firsts = (np.cumsum(sizes) - sizes)[places] + starts
+        firsts = begins + starts
         seen = []
         for turned in (False, True):
             mine = has & (mirrored == turned)
@@ -219,22 +222,23 @@ class SignalTable:
                 seen += [shown.min(axis=0) * signs, shown.max(axis=0) * signs]
         return np.min(seen, axis=0), np.max(seen, axis=0)
 
-    def places(self, clips: Sequence[str], starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """int64 [N]: where in `rows` the clips of N windows stand. Raises DataError, with how many are not and one of them,
-        unless every window is covered: its clip is known, and as long."""
-        place = {row["clip_id"]: i for i, row in enumerate(self.rows)}
-        unknown = sorted({clip for clip in clips if clip not in place})
-        if unknown:
+    def places(self, clips: Sequence[str] | pa.ChunkedArray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """int64 [N]: where in `clips` those of N windows stand. Raises DataError, with how many are not and one of them, unless
+        every window is covered: its clip is known, and as long."""
+        wanted = clips if isinstance(clips, pa.ChunkedArray) else pa.chunked_array([pa.array(clips, pa.string())])
+        found = pc.index_in(wanted, value_set=self.clips.column("clip_id"))
+        if found.null_count:
+            unknown = pc.unique(wanted.filter(pc.is_null(found)))
             raise DataError(
-                f"{len(unknown)} of {len(set(clips))} clips have no signals, such as {unknown[0]}: encode the signals of the "
-                "same data set, with the split among encode_signals.splits"
+                f"{len(unknown)} of {len(pc.unique(wanted))} clips have no signals, such as {min(unknown.to_pylist())}: encode "
+                "the signals of the same data set, with the split among encode_signals.splits"
             )
-        places = np.array([place[clip] for clip in clips], np.int64)
-        frames = np.array([row["num_frames"] for row in self.rows], np.int64)[places]
+        places = found.to_numpy().astype(np.int64)
+        frames = self.clips.column("num_frames").to_numpy()[places]
         if (short := np.flatnonzero(starts + lengths > frames)).size:
             first = short[0]
             raise DataError(
-                f"{len(short)} windows end behind their clip's signals, such as one of {clips[first]} at frame "
+                f"{len(short)} windows end behind their clip's signals, such as one of {wanted[first]} at frame "
                 f"{(starts + lengths)[first]} of {frames[first]}: windows and signals are of different cuts; encode both again"
             )
         return places
@@ -259,28 +263,44 @@ def read_signals(artifact: "Artifact", split: str) -> SignalTable:
     a split without clips gives an empty table."""
     from safetensors.numpy import load_file
 
-    rows: list[dict[str, Any]] = []
-    tracks: list[dict[str, np.ndarray]] = []
+    tables: list[pa.Table] = []
+    arrays: list[dict[str, np.ndarray]] = []
     paths = split_files(artifact, split)
     for path in (path for path in paths if path.endswith("/signals.safetensors")):
-        mine = pq.read_table(artifact.fetch(path.replace("signals.safetensors", "clips.parquet"))).to_pylist()
+        table = pq.read_table(artifact.fetch(path.replace("signals.safetensors", "clips.parquet")))
         part = path.split("/")[1] if path.startswith("parts/") else ""
-        rows += [{**row, "part": part} for row in mine]
-        tracks += _cut(load_file(artifact.fetch(path)), [row["num_frames"] for row in mine], path)
-    return SignalTable(rows, tracks, json.loads(artifact.fetch(MEANINGS).read_text()))
+        tables.append(table.append_column("part", pa.repeat(pa.scalar(part), len(table))))
+        arrays.append(_checked(load_file(artifact.fetch(path)), table.column("num_frames").to_numpy(), path))
+    clips = pa.concat_tables(tables) if tables else CLIPS.append(pa.field("part", pa.string())).empty_table()
+    values, firsts = _joined(arrays, tables)
+    return SignalTable(clips, values, firsts, json.loads(artifact.fetch(MEANINGS).read_text()))
 
 
-def _cut(arrays: Mapping[str, np.ndarray], frames: Sequence[int], path: str) -> list[dict[str, np.ndarray]]:
-    """The tracks of each clip, of a part's concatenated ones."""
-    found: list[dict[str, np.ndarray]] = [{} for _ in frames]
+def _checked(arrays: dict[str, np.ndarray], frames: np.ndarray, path: str) -> dict[str, np.ndarray]:
+    """A part's arrays, once they are seen to fit its table."""
     for name in (name for name in arrays if f"has_{name}" in arrays):
         known = arrays[f"has_{name}"]
-        ends = np.cumsum([length for length, has in zip(frames, known, strict=False) if has])
-        if len(known) != len(frames) or len(arrays[name]) != (ends[-1] if len(ends) else 0):
+        if len(known) != len(frames) or len(arrays[name]) != frames[known].sum():
             raise DataError(
                 f"{path}: {name} has {len(arrays[name])} rows, its table {len(frames)} clips of other lengths"
             )
-        pieces = iter(np.split(arrays[name], ends[:-1]))
-        for i in np.flatnonzero(known):
-            found[i][name] = next(pieces)
-    return found
+    return arrays
+
+
+def _joined(
+    arrays: Sequence[Mapping[str, np.ndarray]], tables: Sequence[pa.Table]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Of each signal the tracks of all parts in one array, and where each clip's begins."""
+    names = sorted({name for part in arrays for name in part if f"has_{name}" in part})
+    values, firsts = {}, {}
+    for name in names:
+        lengths = np.concatenate([_lengths(part, name, table) for part, table in zip(arrays, tables, strict=True)])
+        values[name] = np.concatenate([part[name] for part in arrays if f"has_{name}" in part])
+        firsts[name] = np.where(lengths > 0, np.cumsum(lengths) - lengths, -1)
+    return values, firsts
+
+
+def _lengths(arrays: Mapping[str, np.ndarray], name: str, table: pa.Table) -> np.ndarray:
+    """int64 [clips of a part]: rows of each clip's track, 0 for one without."""
+    frames = table.column("num_frames").to_numpy()
+    return np.where(arrays[f"has_{name}"], frames, 0) if f"has_{name}" in arrays else np.zeros_like(frames)

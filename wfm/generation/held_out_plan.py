@@ -82,12 +82,14 @@ def choose_windows(
             "split 'train' is what the model has learned from: predictions of it say nothing; choose val or test"
         )
     table = read_signals(signals, split)
+    clips = table.clips.to_pylist()
     every = [
         (clip, start, f"{clip['clip_id']}:{start}")
-        for clip in table.rows
+        for clip in clips
         for start in range(0, clip["num_frames"] - num_frames + 1, stride_frames)
     ]
-    acting = {row["clip_id"] for row, tracks in zip(table.rows, table.tracks, strict=True) if "actions" in tracks}
+    begins = table.firsts.get("actions", np.full(len(clips), -1))
+    acting = {clip["clip_id"] for clip, first in zip(clips, begins.tolist(), strict=True) if first >= 0}
     known = ActionSpec.parse(table.meanings["actions"]["meaning"]) if acting else ActionSpec.null()
     if spec.width and acting:
         spec.require_same(known, whose=f"split {split!r} of the data set")

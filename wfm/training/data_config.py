@@ -13,7 +13,7 @@ from typing import Literal, Self
 
 import pydantic
 
-from wfm.config import Config, Count, Natural
+from wfm.config import Config, Count, Natural, how
 from wfm.errors import ConfigError
 
 Oversize = Literal["refuse", "leave_out", "cut", "split"]
@@ -90,6 +90,9 @@ class DataConfig(Config):
     "Lane -> its sources and rates; empty: one lane of all sources, at equal rates."
     phases: tuple[PhaseConfig, ...] = ()
     "One after the other; empty: one that lasts."
+    shared_sessions: Literal["refuse", "allow"] = how("refuse")
+    """A session that one source trains on and that another's validation watches: refuse: an error before the first step; allow:
+    they are other recordings that happen to have one name. Changes nothing that is computed."""
 
     @pydantic.model_validator(mode="after")
     def _sane(self) -> Self:

@@ -1,6 +1,6 @@
 """What windows of a data set are encoded. Torch-free, and no family's."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import pydantic
 
@@ -8,6 +8,8 @@ from wfm.config import Bytes, Config, Count, Natural, added, how
 from wfm.models.family import FAMILIES
 from wfm.models.video_tokenizer import TokenizerCard
 from wfm.registry import Named
+
+_OF_WINDOWS = ("size", "num_frames", "stride_frames")
 
 
 class EncodingConfig(Config):
@@ -64,6 +66,15 @@ class EncodingConfig(Config):
                 f"frame has no motion to go on, and something must follow within the {self.num_frames}"
             )
         return self
+
+    def what(self) -> dict[str, Any]:
+        """What enters the key. Of clips the numbers of windows decide nothing, whatever a recipe has set: they enter as the
+        defaults."""
+        values = super().what()
+        if self.take == "clips":
+            plain = type(self)().what()
+            values |= {name: plain[name] for name in _OF_WINDOWS}
+        return values
 
     def grid(self, tokenizer: TokenizerCard) -> tuple[int, int, int] | None:
         """Latents (t, h, w) of a window; None where the tokenizer cannot take so many frames, and of clips, which differ."""

@@ -24,6 +24,7 @@ from wfm.data.samples import Samples
 from wfm.data.signals import MEANINGS, merge_meanings, read_signals
 from wfm.errors import ConfigError
 from wfm.training.joined import JoinedSamples, Signals, Text
+from wfm.training.sessions import require_apart
 
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
@@ -112,9 +113,12 @@ def read_encoded(
     own: Mapping[str, Condition] | None = None,
     shares: Mapping[str, float] | None = None,
     reading: ReadingConfig | None = None,
+    *,
+    shared_sessions: str = "allow",
 ) -> Encoded:
     """Open encoded samples with what goes with them; nothing of a sample is read. `sources`: or the one latents artifact alone.
-    `conditions`, and those that the network has fields of its `own` for, read theirs of the signals.
+    `conditions`, and those that the network has fields of its `own` for, read theirs of the signals. `shared_sessions`: as
+    `DataConfig` has it.
 
     Raises DataError when a source has no training samples, or one of them lacks its signals or text, ConfigError and InputError
     for sources that do not fit together.
@@ -136,11 +140,15 @@ def read_encoded(
     rates = {name: samples.table.column("fps").to_numpy() for name, samples in opened.items()}
     fps = mean_rate(rates, shares)
     train = {name: joined(one, opened[name], fps, described, readers) for name, one in sources.items()}
-    val = {
-        name: joined(one, samples, fps, described, readers)
+    held = {
+        name: samples
         for name, one in sources.items()
         if (samples := encoded_samples(one.latents, "val", reading)) is not None
     }
+    if shared_sessions == "refuse":
+        drawn = {name: samples.table for name, samples in opened.items() if shares[name]}
+        require_apart(drawn, {name: samples.table for name, samples in held.items()})
+    val = {name: joined(sources[name], samples, fps, described, readers) for name, samples in held.items()}
     seen = [of[of > 0] for of in rates.values()]
     texts = [one.text for one in sources.values() if one.text is not None]
     return Encoded(
@@ -174,7 +182,7 @@ def joined(
         signs = source.signals.manifest.config.get("mirror_signs", {})
         signals = Signals(read_signals(source.signals, split), described, source.signals.key, signs)
     if source.text is not None:
-        clips, mirrored = (samples.table.column(name).to_pylist() for name in ("clip_id", "mirrored"))
+        clips, mirrored = samples.table.column("clip_id"), samples.table.column("mirrored").to_numpy()
         text = Text(read_text(source.text, split, clips, mirrored), source.text.key)
     return JoinedSamples(samples, samples.table, fps, signals=signals, text=text, conditions=conditions)
 

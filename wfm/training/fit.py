@@ -15,6 +15,7 @@ import torch
 
 from wfm.data.loader.loading import Loader
 from wfm.data.mixture import Mixture
+from wfm.data.passes import stops_passes
 from wfm.models.family import FAMILIES, Family, Fitting
 from wfm.models.folder import count_parameters, open_model, save_model
 from wfm.models.seeding import seed_everything
@@ -45,6 +46,7 @@ def open_task(inputs: "Mapping[str, Artifact]", config: Any, ranks: Ranks = ALON
     return world_task(sources_of(inputs), tokenizer, config)
 
 
+@stops_passes
 def fit(
     task: Task,
     config: TrainedConfig,
@@ -64,12 +66,13 @@ def fit(
         order = order_of(settings, task.samples, mixture)  # refused now, and not after a pass over all samples
         drawn = {name: task.samples[name] for names in order.sources.values() for name in names}
         require_alike_batches(order, drawn)
-        note = mixture_note([name for samples in task.samples.values() for name in samples.ids], mixture)
+        note = mixture_note(task.samples.values(), mixture)
         # in the answer, not in the fingerprint: a checkpoint of another order is refused, and the run not begun anew
         ordered = order_note(order, settings.steps)
         seed_everything(settings.seed)
         learner = task.begin()
-        with Loader(drawn, order, place(settings), transform=task.transform) as loader:
+        # the samples are closed before the loader: reads that hang end then, and with them its threads
+        with Loader(drawn, order, place(settings), transform=task.transform) as loader, closing(task):
             result = train(
                 learner.model,
                 learner.objective,

@@ -37,7 +37,10 @@ def world_task(sources: Mapping[str, Source], tokenizer: VideoTokenizer, config:
     require_whole(sources, config)
     shares = source_shares(config.training, sources)
     own = parse({name: {} for name in family.own})
-    data = read_encoded(sources, parse(config.conditions), own, shares, config.training.reading)
+    data = read_encoded(
+        sources, parse(config.conditions), own, shares, config.training.reading,
+        shared_sessions=config.training.data.shared_sessions,
+    )  # fmt: skip
 
     def begin() -> Learner:
         model, objective, card = build(config, tokenizer.config, data)

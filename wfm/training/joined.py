@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wfm.conditions.condition import Condition, View
 from wfm.data.captions import CaptionTable
+from wfm.data.order.sources import keys_of
 from wfm.data.passes import close_all, counters_of, read_many
 from wfm.data.samples import Samples
 from wfm.data.signals import SignalTable
@@ -76,7 +77,7 @@ class JoinedSamples:
         self._mirrored = table.column("mirrored").to_numpy()
         self._places = np.zeros(0, np.int64)
         if signals.table is not None:
-            self._places = signals.table.places(table.column("clip_id").to_pylist(), self._starts, self._frames)
+            self._places = signals.table.places(table.column("clip_id"), self._starts, self._frames)
             if self._mirrored.any():
                 signals.table.require_signs(signals.mirror_signs)
 
@@ -84,6 +85,11 @@ class JoinedSamples:
     def ids(self) -> Sequence[str]:
         """Of the samples."""
         return self._samples.ids
+
+    @property
+    def order_keys(self) -> np.ndarray:
+        """uint64 [N]: see `Samples`."""
+        return keys_of(self._samples)
 
     def __len__(self) -> int:
         return len(self._samples.ids)

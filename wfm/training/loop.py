@@ -35,6 +35,7 @@ from wfm.pulse import beat, expecting
 from wfm.stopping import FOR_THE_END, left
 from wfm.training.checkpoint import Keeper, Learning, Player, Scratch
 from wfm.training.config import TrainingConfig
+from wfm.training.data_wait import await_data
 from wfm.training.device import to_device
 from wfm.training.divergence import Sound
 from wfm.training.ema import Average, average_of
@@ -80,7 +81,7 @@ class TrainingResult:
     left_out: list[dict[str, Any]] | None = None
     "Batches of the whole run that the guard left out (`wfm.training.guard.Left`); None: there was no guard."
     skipped: dict[str, int] = field(default_factory=dict)
-    "Samples that could not be read in this attempt and that others took the place of, by reason."
+    "Samples of the run that could not be read and that others took the place of, each once, by reason."
 
     def told(self) -> dict[str, Any]:
         """What a stage says of it in its manifest."""
@@ -159,6 +160,7 @@ def train(
         def keep(step: int, *, last: bool = False) -> None:
             _require(sound)
             ranks.require_alike(*modules, label=f"{description}, step {step}")
+            _tell_replaced(data, ranks)
             measured = meter.save(ranks)
             if ranks.leads:
                 crash_point("before_checkpoint")
@@ -177,7 +179,7 @@ def train(
             safe = _drained(keeper, ranks, config)
             raise Cancelled(f"{description}: asked to stop; step {step} of {config.steps} is kept{safe}")
 
-        # of several ranks one that waits cannot go alone: the others are in the step already
+        # of several ranks one that waits cannot go alone: all have their batch before any is in the step
         leaving_alone = leaving if ranks.size == 1 else _never
         model.train()
         began = saved = time.monotonic()
@@ -195,6 +197,8 @@ def train(
                 if behind and not stop:
                     stop = pace.await_store(step, leaving)
                 if stop:
+                    leave(step)
+                if ranks.size > 1 and await_data(data, ranks, leaving, limit):
                     leave(step)
                 with expecting("step", limit if step > first else FIRST_STEP * limit):
                     try:
@@ -285,6 +289,14 @@ def _waiting(waited: float, began: float) -> str:
     """What progress says of a training that waits for data."""
     share = waited / max(time.monotonic() - began, 1e-9)
     return f", {share:.0%} of the time waiting for data" if share > WORTH_TELLING else ""
+
+
+def _tell_replaced(data: Loader, ranks: Ranks) -> None:
+    """Make the samples that any rank replaced known to all: a checkpoint holds those of the run."""
+    pieces = data.replaced.news()
+    for place in range(max(ranks.gather(len(pieces), "samples replaced"))):
+        for piece in ranks.gather(pieces[place] if place < len(pieces) else [], "samples replaced"):
+            data.replaced.learn(piece)
 
 
 def _by_reason(skipped: Mapping[tuple[str, str], int]) -> dict[str, int]:

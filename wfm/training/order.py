@@ -1,6 +1,6 @@
 """Which order a run reads its samples in: by its recipe (`data_config`), with the weights of a mixture where there is one."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,11 +37,13 @@ def read_weights(config: TrainingConfig, categories: "Artifact | None" = None) -
     return mixture_of(categories.table("mixture"), f"categories {categories.key[:12]}")
 
 
-def mixture_note(sample_ids: Sequence[str], mixture: Mixture | None) -> dict[str, Any]:
-    """What a run says of its mixture: its hash, and the share of each category in what is drawn. Empty without one."""
+def mixture_note(sources: "Iterable[Samples]", mixture: Mixture | None) -> dict[str, Any]:
+    """What a run says of its mixture: its hash, and the share of each category in what is drawn. Empty without one, and then
+    no id is looked at."""
     if mixture is None:
         return {}
-    shares = {name: round(share, 6) for name, share in mixture.shares(sample_ids).items()}
+    ids = [name for samples in sources for name in samples.ids]
+    shares = {name: round(share, 6) for name, share in mixture.shares(ids).items()}
     return {"mixture": {"sha256": mixture.sha256, "shares": shares}}
 
 

@@ -45,3 +45,29 @@ def test_a_mixture_of_ones_own_is_in_the_key_by_its_content(tmp_path: Path) -> N
     assert keys[0] == keys[1] != keys[2]
     with pytest.raises(ConfigError, match=r"training\.mixture = .*nowhere.* `wfm taxonomy"):
         resolve("world_model", profile="smoke", store=store, overrides=["train_diffusion.training.mixture=nowhere"])
+
+
+def test_small_latents_beside_the_others_go_to_the_models_that_take_them(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "store")
+    plain, more = (resolve("world_model", profile=profile, store=store) for profile in ("smoke", "progressive"))
+    assert more.node("train_diffusion").inputs == {
+        "latents_full": "encode_latents_continuous",
+        "latents_small": "encode_latents_small",
+        "tokenizer": "train_tokenizer_continuous",
+        "signals": "encode_signals",
+    }
+    assert more.node("encode_latents_small").config["size"] == [32, 32]
+    assert more.node("generate_diffusion").inputs["latents"] == "encode_latents_continuous", "it is judged at full size"
+    for name in ("train_tokenizer_continuous", "encode_latents_continuous", "encode_signals"):
+        assert more.node(name).key == plain.node(name).key, "what is there already is not made again"
+    both = resolve(
+        "world_model",
+        profile="smoke",
+        store=store,
+        overrides=["encode_latents_small.size=[32,32]", "encode_latents_small.extrapolate_from=9"],
+    )
+    assert both.node("train_autoregressive").key == plain.node("train_autoregressive").key
+    assert both.node("train_diffusion").key != plain.node("train_diffusion").key
+    lanes = 'train_diffusion.training.data.lanes={"a": {"sources": {"latents_big": 1}}}'
+    with pytest.raises(ConfigError, match=r"latents_big.*which is no input.*latents_full, latents_small"):
+        resolve("world_model", profile="progressive", store=store, overrides=[lanes])

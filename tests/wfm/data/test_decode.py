@@ -1,15 +1,17 @@
 """Frames come out true to their timestamps, upright, of any codec; what is broken says so and how."""
 
+import itertools
 import pickle
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
-from wfm.data.decode import VideoError, iter_frames, open_video, read_frames
+from wfm.data.decode import VideoError, iter_frames, open_video, read_frames, to_array
 from wfm.data.probe import probe
 
 Writer = Callable[..., Path]
@@ -190,3 +192,41 @@ def test_a_huge_frame_is_refused_before_it_is_decoded(tmp_path: Path, write_vide
 def test_an_error_crosses_process_borders() -> None:
     error = pickle.loads(pickle.dumps(VideoError("/x/y.mp4", "truncated", "read 1 s")))
     assert (error.code, error.words, error.reason) == ("truncated", "read 1 s", "truncated: read 1 s")
+
+
+FORMATS = (
+    "yuv420p",
+    "yuv422p",
+    "yuv444p",
+    "yuv410p",
+    "yuv420p10le",
+    "nv12",
+    "yuvj420p",
+    "gray",
+    "rgb24",
+    "rgb48le",
+    "gbrp",
+)
+
+
+@pytest.mark.parametrize("pixel_format", FORMATS)
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (97, 131), (240, 426)])
+def test_one_thread_gives_the_picture_that_many_give(pixel_format: str, height: int, width: int) -> None:
+    noise = np.random.default_rng(3).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    frame = av.VideoFrame.from_ndarray(noise, "rgb24").reformat(format=pixel_format)
+    for size, channels in itertools.product(
+        [None, (32, 32), (height // 2, width // 2), (2 * height - 1, 256)], ["rgb24", "gray", "bgr24"]
+    ):
+        form = {} if size is None else {"height": size[0], "width": size[1], "interpolation": "AREA"}
+        found = to_array(frame, size=size, channels=channels)
+        for threads in (0, 2, 5):
+            picture = frame.reformat(format=channels, threads=threads, **form).to_ndarray()
+            np.testing.assert_array_equal(found, picture)
+
+
+def test_where_threads_do_change_a_picture_it_is_seen() -> None:
+    """The twin of the test above: planes of a quarter's height are cut otherwise by each number of threads."""
+    noise = np.random.default_rng(3).integers(0, 256, (240, 426, 3), dtype=np.uint8)
+    frame = av.VideoFrame.from_ndarray(noise, "rgb24").reformat(format="yuv410p")
+    one, five = (frame.reformat(format="yuv420p", threads=threads).to_ndarray() for threads in (1, 5))
+    assert (one != five).any()

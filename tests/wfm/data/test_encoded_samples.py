@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,8 +18,10 @@ import torch
 from tests.wfm.data.record_rows import SHAPES, TRAIN, committed, latents, record_row
 from tests.wfm.data.test_energon import opened
 from wfm.artifacts import Artifact, Store
+from wfm.artifacts.listing import PartEntry
 from wfm.artifacts.pull import pull
 from wfm.data.encoded_samples import encoded_samples, require_samples
+from wfm.data.order import Source, sample_keys
 from wfm.data.record_table import mapped, numbers, place_of
 from wfm.data.records import LENGTHS, RecordWriter, npy_bytes, read_npy, record_key
 from wfm.data.samples import Samples
@@ -141,6 +144,12 @@ def told(folder: Path, **columns: Callable[[object], object]) -> None:
     pq.write_table(pa.Table.from_pylist(rows, schema=LENGTHS), path)
 
 
+def named(sample: str) -> dict[str, Callable[[object], object]]:
+    """All that a row says of its id."""
+    own = {"sample_id": sample, "key": record_key(sample), "order_key": int(sample_keys([sample])[0])}
+    return {name: lambda _, value=value: value for name, value in own.items()}  # type: ignore[misc]
+
+
 LIES: dict[str, tuple[dict[str, Callable[[object], object]], str]] = {
     "a shape that is none": ({"latent_height": lambda _: 0}, "a shape that no sample has.*clip05:0.*latent_height 0"),
     "a huge shape": ({"latent_width": lambda _: 1 << 40}, "a shape that no sample has"),
@@ -164,11 +173,27 @@ LIES: dict[str, tuple[dict[str, Callable[[object], object]], str]] = {
     "no bytes": ({"bytes": lambda _: 0}, "a range outside of its shard"),
     "another kind": ({"kind": lambda _: "sound"}, "a kind other than video and image.*'sound'"),
     "a rate that is none": ({"fps": lambda _: float("nan")}, "a rate that is none"),
-    "an id twice": ({"sample_id": lambda _: "clip00:0"}, "the id of another row.*clip00:0"),
-    "an id twice, in another part": ({"sample_id": lambda _: "clip06:0"}, "the id of another row.*clip06:0"),
+    "an id twice": (named("clip00:0"), "the id of another row.*clip00:0"),
+    "an id twice, in another part": (named("clip06:0"), "the id of another row.*clip06:0"),
+    "another id": ({"sample_id": lambda _: "clip00:0"}, "the key of another sample.*clip00:0"),
+    "another order key": ({"order_key": lambda key: key ^ 1}, "the order key of another sample.*clip05:0: order_key"),
     "another key": ({"key": lambda _: "clip04-0"}, "the key of another sample.*clip05:0: key 'clip04-0'"),
     "nothing": ({"sha256": lambda _: None}, "rows without sha256"),
 }  # fmt: skip
+
+
+def test_all_that_decides_what_a_row_gives_is_in_the_identity(folder: Path) -> None:
+    """Signals and text are joined by clip, first frame, number of frames and mirror: with others the same bytes are another
+    sample."""
+    seen = {require_samples(folder, "train").identity}
+    for name, other in {
+        "start_frame": 1, "num_frames": 8, "clip_id": "clip15", "mirrored": True, "fps": 12.0, "sha256": bytes(32),
+    }.items():  # fmt: skip
+        told(folder, **{name: lambda _, other=other: other})
+        seen.add(require_samples(folder, "train").identity)
+    assert len(seen) == 7
+    told(folder, source=lambda _: "elsewhere.mp4", start_seconds=lambda _: 9.0)
+    assert require_samples(folder, "train").identity in seen, "where it comes from decides nothing"
 
 
 @pytest.mark.parametrize("lie", LIES)
@@ -223,6 +248,36 @@ def test_a_sample_that_is_not_what_its_row_says_is_refused_when_it_is_read(folde
         found.read(row)
     for other in set(range(len(found))) - {row}:
         found.read(other)
+
+
+def test_an_order_key_that_lies_is_refused_when_its_sample_is_read(folder: Path, monkeypatch) -> None:
+    """It is one of those rows that nobody looks at before."""
+    told(folder, order_key=lambda key: key ^ 1)
+    monkeypatch.setattr("wfm.data.encoded_samples._LOOKED_AT", 2)
+    found = require_samples(folder, "train")
+    for row, name in enumerate(found.ids):
+        if name != "clip05:0":
+            found.read(row)
+    row = list(found.ids).index("clip05:0")
+    with pytest.raises(
+        DataError, match=rf"sample clip05:0: its order_key .* is {found.order_keys[row]}, .* another sample's"
+    ):
+        found.read(row)
+
+
+def test_the_order_takes_its_keys_from_the_table_or_from_the_ids_of_an_older_one(folder: Path, monkeypatch) -> None:
+    new = require_samples(folder, "train")
+    np.testing.assert_array_equal(new.order_keys, sample_keys(new.ids))
+    with monkeypatch.context() as patched:
+        patched.setattr("wfm.data.order.sources.sample_keys", lambda _: pytest.fail("ids were hashed"))
+        known = Source.of("latents", new)
+    for path in (folder / "samples.parquet").glob("*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns(["order_key"]), path)
+    old = require_samples(folder, "train")
+    np.testing.assert_array_equal(old.order_keys, new.order_keys)
+    assert old.identity == new.identity
+    assert Source.of("latents", old).sha256 == known.sha256
+    assert torch.equal(old.read(3)["latents"], new.read(3)["latents"])
 
 
 def test_rows_that_have_changed_places_are_refused_when_they_are_read(folder: Path) -> None:
@@ -285,3 +340,30 @@ def test_an_array_is_taken_by_its_row_and_not_by_its_header() -> None:
     ):
         with pytest.raises(DataError, match=r"x holds .* its row says <f4 \[2, 3\]"):
             read_npy(data, (2, 3), ["<f4"], "x")
+
+
+def test_many_parts_are_opened_at_once_and_stay_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, entries = Store.open(tmp_path), []
+    for number in range(40):
+        key = hashlib.sha256(f"many {number}".encode()).hexdigest()
+        with store.part_attempt(key) as attempt:
+            with RecordWriter(attempt.path, f"{number:02x}") as records:
+                records.write("train", record_row(f"clip{number:02d}"), {"latents": latents(number, (1, 2, 2))})
+            attempt.commit(stage="encode_latents", kind="part")
+        entries.append(store.part(key).entry(f"{number:02x}"))
+    whole = store.attempt("d" * 64).commit(stage="encode_latents", kind="latents", parts=entries)
+    open_part, at_once, most = Artifact.open_part, [], 0
+
+    def slow(self: Artifact, entry: PartEntry) -> Artifact:
+        nonlocal most
+        at_once.append(1)
+        most = max(most, len(at_once))
+        time.sleep(0.02)
+        at_once.pop()
+        return open_part(self, entry)
+
+    monkeypatch.setattr(Artifact, "open_part", slow)
+    samples = require_samples(whole, "train")
+    assert list(samples.ids) == [f"clip{number:02d}:0" for number in range(40)]
+    assert most > 4, "one after the other it would be 1"
+    assert torch.equal(samples.read(7)["latents"], torch.from_numpy(latents(7, (1, 2, 2))))

@@ -1,13 +1,16 @@
 """Passes over samples: each once, in batches of one shape, and what cannot be read is told."""
 
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
-from wfm.data.passes import batches, chosen, read_rows, tensors_of
-from wfm.errors import DataError, TryAgain
+from wfm.data.passes import batches, chosen, read_rows, stoppable, stops_passes, tensors_of
+from wfm.errors import Cancelled, DataError, TryAgain
 
 
 @dataclass
@@ -68,3 +71,60 @@ def test_the_chosen_do_not_depend_on_order_or_on_how_many_there_are():
     names = [Clips(40).ids[row] for row in chosen(Clips(40), 5)]
     assert len(chosen(Clips(40), 0)) == 40
     assert names == [f"s{row}" for row in chosen(Clips(90), 0) if row < 40][:5]
+
+
+class Hanging(Clips):
+    """The read of row 40 hangs until `go`."""
+
+    go = threading.Event()
+
+    def read(self, row: int) -> dict[str, torch.Tensor]:
+        if row == 40:
+            self.go.wait(30)
+        return super().read(row)
+
+
+def note(seen: list[int], samples: Clips) -> None:
+    for row, _ in read_rows(samples, range(len(samples.ids))):
+        seen.append(row)
+
+
+def test_a_pass_is_stopped_while_it_waits_for_a_read_that_hangs():
+    asked = threading.Event()
+    threading.Timer(0.3, asked.set).start()
+    seen = []
+    began = time.monotonic()
+    with stoppable(asked.is_set), pytest.raises(Cancelled, match="asked to stop during a pass"):
+        note(seen, Hanging(100))
+    assert time.monotonic() - began < 10
+    assert 40 not in seen
+    Hanging.go.set()
+    assert [row for row, _ in read_rows(Hanging(100), range(100))] == list(range(100)), "outside of it nothing is asked"
+
+
+def test_a_pass_that_gets_on_is_stopped_too_and_its_threads_end():
+    calls = iter(range(10**6))
+    seen = []
+    with stoppable(lambda: next(calls) >= 7), pytest.raises(Cancelled):
+        note(seen, Clips(1000))
+    assert seen == list(range(7))
+    for thread in threading.enumerate():
+        if thread.name.startswith("pass-"):
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def test_a_function_with_such_an_argument_stops_its_passes():
+    @stops_passes
+    def fit(samples: Clips, *, stopping: Callable[[], bool] = lambda: False) -> int:
+        return sum(1 for _ in read_rows(samples, range(len(samples.ids))))
+
+    assert fit(Clips(9)) == 9
+    with pytest.raises(Cancelled):
+        fit(Clips(9), stopping=lambda: True)
+    assert fit(Clips(9)) == 9, "it is over with the call"
+
+
+def test_what_a_read_raises_of_time_is_no_wait_for_it():
+    with stoppable(lambda: False), pytest.raises(TimeoutError):
+        list(read_rows(Clips(3, frozenset({1}), error=TimeoutError), range(3)))

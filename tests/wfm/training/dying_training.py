@@ -6,12 +6,16 @@ Every life is a fork of this process, which has loaded all there is to load and 
 case.
 """
 
+import faulthandler
 import hashlib
 import json
+import math
 import os
 import shutil
+import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,7 @@ from tests.wfm.training.test_loop import Network, Regression, configuration, loa
 from wfm.artifacts import Store
 from wfm.crash_points import VARIABLE
 from wfm.errors import Cancelled
+from wfm.training import pace
 from wfm.training.loop import train
 
 POINTS = {
@@ -38,6 +43,10 @@ POINTS = {
 }
 """Where the first life ends -> the step that the last one goes on from. Checkpoints are made after 7, 14, 21 and 24 steps."""
 
+PATIENCE = 120.0
+LIMIT = 240
+"""Seconds after which a life says where it is, and is ended."""
+
 
 class InStep(Regression):
     """Goes on when the store has the checkpoint before: what is where at each death is known then."""
@@ -46,7 +55,7 @@ class InStep(Regression):
         self.committed = committed
 
     def loss(self, model, batch, step):
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE
         while step and step % 7 == 0 and time.monotonic() < until:
             if any(name.step >= step for name in self.committed()):
                 break
@@ -77,17 +86,23 @@ def live(url: str, key: str, crash: str, stop_at: int | None) -> dict[str, Any]:
 
 
 def forked(*arguments: Any) -> dict[str, Any] | None:
-    """What a life came to; None when it died."""
+    """What a life came to; None when it was killed. RuntimeError for any other end: what it said is on standard error."""
     answer = Path(sys.argv[2] + ".one")
     answer.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
         try:
+            faulthandler.register(signal.SIGALRM, chain=True)
+            signal.alarm(LIMIT)
             answer.write_text(json.dumps(live(*arguments)))
-        finally:
             os._exit(0)
-    os.waitpid(child, 0)
-    return json.loads(answer.read_text()) if answer.exists() else None
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code not in (0, -signal.SIGKILL):
+        raise RuntimeError(f"a life ended with {code}, not by the kill that was asked for")
+    return json.loads(answer.read_text()) if code == 0 else None
 
 
 def lose_the_machine(url: str, key: str) -> None:
@@ -97,6 +112,7 @@ def lose_the_machine(url: str, key: str) -> None:
 
 
 def main(url: str, answer: str) -> None:
+    pace.LONG_SECONDS = math.inf  # on a busy machine the store is slow, and checkpoints would be made at other steps
     told: dict[str, Any] = {}
     for number, point in enumerate(POINTS):
         key, deaths = f"{number:064x}", 0

@@ -212,3 +212,13 @@ def test_windows_of_one_latent_frame_have_one_column_of_statistics():
     found = moments.statistics()
     assert [len(row) for row in found["mean"]] == [1, 1, 1]
     assert np.isfinite(found["std"]).all()
+
+
+def test_of_clips_the_numbers_of_windows_are_in_no_key():
+    of_windows = [{"size": (32, 32)}, {"num_frames": 17}, {"stride_frames": 3}]
+    clips = EncodingConfig(take="clips").what()
+    assert all(EncodingConfig(take="clips", **values).what() == clips for values in of_windows)
+    assert EncodingConfig(take="clips", max_frames=9).what() != clips
+    windows = [EncodingConfig(**values).what() for values in ({}, *of_windows)]
+    assert all(one != other for i, one in enumerate(windows) for other in windows[:i])
+    assert EncodingConfig(take="clips", stride_frames=3).resolved()["stride_frames"] == 3, "told as it was set"

@@ -11,7 +11,8 @@ from wfm.conditions.action import Action
 from wfm.data.captions import CaptionTable
 from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.order import one_shape
-from wfm.errors import ConfigError, DataError
+from wfm.data.passes import stoppable
+from wfm.errors import Cancelled, ConfigError, DataError
 from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.families.diffusion.fit import whitened
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
@@ -22,7 +23,9 @@ from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.pulse import sign
 from wfm.training.config import TrainingConfig, WorldTrainingConfig
 from wfm.training.encoded import Encoded
+from wfm.training.fit import fit
 from wfm.training.fit_world_model import build, go_on, validation
+from wfm.training.held_out import held_out
 from wfm.training.loop import train
 
 SPEC = ActionSpec(names=("turn",), units=("deg/s",), frame="f", mean=(0.0,), scale=(30.0,))
@@ -201,6 +204,14 @@ def test_whitening_goes_between_own_and_common_deviation():
     std = torch.tensor([[3.0, 1.0], [4.0, 7.0]])
     assert torch.equal(whitened(std, 1.0), std)
     assert torch.allclose(whitened(std, 0.0), torch.tensor([[12.5, 25.0]]).sqrt().expand(2, 2))
+
+
+def test_a_stop_reaches_the_pass_of_the_prior_and_of_what_is_watched():
+    with stoppable(lambda: True), pytest.raises(Cancelled, match="during a pass"):
+        build(DiffusionTrainingConfig.parse(SMALL), TokenizerConfig.parse(NETWORK), encoded())
+    with stoppable(lambda: True), pytest.raises(Cancelled, match="during a pass"):
+        held_out(encoded().val.values(), 3, TrainingConfig())
+    assert hasattr(fit, "__wrapped__"), "by @stops_passes"
 
 
 def test_validation_is_repeatable_and_sees_the_model():

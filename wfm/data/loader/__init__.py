@@ -7,10 +7,12 @@ Read in this order:
 
     loading  `Loader`: batch after batch, the state to go on from, what it waited for and what it had to leave out
     work     what one rank reads for one step: laid out, read in runs (stand-ins for what is damaged), made into a batch
+    waiting  waiting for what threads read, stopped when it is asked for; one batch at a time
     ahead    the threads that do so ahead of use, in bounded memory
     batches  samples of one shape stacked; packs of samples of their own shape
     grouped  packs as dense batches, one for each shape: what models train on
     device   batches on their way to a GPU, beside the work on it
+    replaced the samples that could not be read, each once; part of the state
     arrays   samples in memory
     config   `LoaderConfig`; torch-free
 

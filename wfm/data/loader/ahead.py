@@ -18,16 +18,12 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from wfm.data.loader.waiting import Waiting
 from wfm.data.loader.work import Maker, Run, Work
-from wfm.errors import Cancelled
-from wfm.pulse import beat, expecting, sign
 
-POLL_SECONDS = 0.2
-"""How often whoever waits looks whether it is to stop."""
 _LOOK_SECONDS = 0.05
 """How often a thread that waits looks for itself whether there is something to read."""
 _QUICK_SECONDS = 0.001
@@ -42,20 +38,17 @@ would take the process down with it. One that hangs in a socket does not matter.
 _running: "weakref.WeakSet[Ahead]" = weakref.WeakSet()
 
 
-class Ahead:
+class Ahead(Waiting):
     """Works of one rank from a state of the order on. Ends with `stop`, for good."""
 
     def __init__(self, maker: Maker, state: Any, workers: int, most_bytes: int) -> None:
+        super().__init__()
         self._maker, self._state, self._most = maker, state, most_bytes
-        self._lock = threading.RLock()  # a collector of garbage may call `stop` anywhere, in any of the threads
-        self._room, self._done = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
         self._works: deque[Work] = deque()
         self._runs: deque[Run] = deque()
-        self._planning = self._ended = self._stopped = False
-        self._read = 0
+        self._planning = self._ended = False
         self._took, self._told, self._busy = math.inf, 0.0, workers
-        self.bytes = 0
-        "In flight."
         self.threads = [
             threading.Thread(target=self._run, name=f"wfm-loader-{number}", daemon=True) for number in range(workers)
         ]
@@ -63,25 +56,6 @@ class Ahead:
         _end_at_exit()
         for thread in self.threads:
             thread.start()
-
-    def take(self, stopping: Callable[[], bool]) -> Work:
-        """The next work, finished or failed; waits for it. Raises Cancelled when `stopping()` turns true meanwhile."""
-        with self._lock:
-            if self._is_ready():
-                return self._hand_out()
-        with expecting("data", sign().limit):
-            while True:
-                with self._lock:
-                    read = self._read
-                    if self._done.wait_for(self._is_ready, POLL_SECONDS):
-                        return self._hand_out()
-                    got_on, stopped = self._read != read, self._stopped
-                if stopped:
-                    raise RuntimeError("the loader was closed while data was waited for")
-                if stopping():
-                    raise Cancelled("asked to stop while waiting for data")
-                if got_on:
-                    beat("data")
 
     def stop(self) -> None:
         """No further read is begun; threads end with the one they are at."""

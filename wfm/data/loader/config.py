@@ -8,13 +8,14 @@ class LoaderConfig(Config):
 
     workers: Natural = how(4)
     """Threads that read and decode ahead: numpy, libav and sockets let others run meanwhile. 0: all is read when it is asked
-    for."""
+    for, by one thread."""
     prefetch_bytes: Count = how(64 * 2**20)
     "Most bytes of samples that are being read or wait to be taken; one step may always wait, however large."
     skipped_count: Natural = how(16)
-    "So many samples that cannot be read are replaced, whatever their share."
+    """So many samples of a run that cannot be read are replaced, whatever their share: each counts once, in however many epochs
+    or attempts it is met."""
     skipped_share: Share = how(0.001)
-    "Above `skipped_count`, the largest share of all samples that may have been replaced before the run ends."
+    "Above `skipped_count`, the largest share of the samples drawn so far that may have been replaced before the run ends."
     device: Device = how("cpu")
     "Where batches are put ahead of use."
     pin: bool = how(True)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from hashlib import sha256
+from itertools import islice
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +15,8 @@ import numpy as np
 from wfm.data.loader.ahead import Ahead, wait_for_end
 from wfm.data.loader.config import LoaderConfig
 from wfm.data.loader.device import Mover
+from wfm.data.loader.replaced import Replaced
+from wfm.data.loader.waiting import OnDemand
 from wfm.data.loader.work import Maker, Skip, Transform, Work
 from wfm.data.order.lanes import AnyOrder, AnyStep
 from wfm.data.order.sources import Pieces, sample_keys
@@ -24,6 +27,8 @@ from wfm.log import get_logger
 CLOSE_SECONDS = 5.0
 """How long `close` waits for reads that are under way."""
 _LOOKED_AT = 64
+_REPLACED = "replaced"
+"""Of a state, what is not the order's."""
 _SHOWN, _NAMED = 8, 3
 """Replacements that are told of one by one, then every hundredth; and samples that the error names when there are too many."""
 
@@ -67,15 +72,16 @@ class Loader:
         self._mover = Mover(self.config.device, self.config.pin)
         self._maker = Maker(self.sources, order, transform, self._mover)
         self._state = order.start()
-        self._ahead: Ahead | None = None
+        self._ahead: Ahead | OnDemand | None = None
         self._threads: list[Any] = []
         self._closed = False
         self.share = 1.0
         "Of the global batch, the part that the last batch was."
         self.waited = 0.0
         "Seconds in `next` so far in which nothing was ready."
-        self.skipped: Counter[tuple[str, str]] = Counter()
-        "(source, reason) -> samples that were replaced, in what was handed out by this process."
+        self.replaced = Replaced()
+        "Samples that were replaced, in what was handed out; part of the state."
+        self._held = sum(len(samples.ids) for samples in self.sources.values())
         self._damaged: dict[str, int] = {}
         self._samples = self._bytes = 0
         self._handed: tuple[int, str, np.ndarray] = (-1, "", np.zeros((6, 0), np.int64))
@@ -86,6 +92,11 @@ class Loader:
         another order is refused, and is no other run's that may be begun anew."""
         facts = [f"{name}\x1f{self.sources[name].identity}" for name in sorted(self.sources)]
         return sha256("\x1e".join(facts).encode()).hexdigest()
+
+    @property
+    def skipped(self) -> Counter[tuple[str, str]]:
+        """(source, reason) -> samples of the run that were replaced, each once: those that this rank knows of."""
+        return self.replaced.by_reason()
 
     def share_with(self, rank: int, ranks: int) -> None:
         """From here on batches are what `rank` of `ranks` has of each global batch. A rank that has nothing of it is given its
@@ -106,9 +117,11 @@ class Loader:
         began = time.monotonic()
         try:
             try:
-                work = self._now() if self._reads_at_once else self._read_ahead().take(stopping)
+                work = self._now() if self._maker.in_memory else self._reading().take(stopping)
             finally:
                 self.waited += time.monotonic() - began
+                if isinstance(self._ahead, OnDemand):
+                    self._drop()
             if work.error is not None:
                 self._raise(work, work.error)
             self._count(work)
@@ -118,6 +131,22 @@ class Loader:
             self._drop()  # what was taken and not handed out must come again
             raise
         return batch
+
+    def ready(self, seconds: float) -> bool:
+        """Whether `next` would hand out, or raise, at once; waits at most `seconds` for that. For whoever has to look after
+        something else meanwhile, such as other ranks."""
+        if self._maker.in_memory or self._closed:
+            return True
+        began = time.monotonic()
+        try:
+            return self._reading().ready(seconds)
+        finally:
+            self.waited += time.monotonic() - began
+
+    @property
+    def got_on(self) -> int:
+        """A number that is another one when something was read for the next batches since."""
+        return 0 if self._ahead is None else self._ahead.read
 
     def handed(self) -> tuple[int, list[tuple[str, str, int]]]:
         """What `next` gave last: the number of its step in the order, and (source, sample, seed) of each that this rank has of
@@ -130,14 +159,17 @@ class Loader:
         return step, [(name, str(self.sources[name].ids[row]), seed) for name, row, seed in found]
 
     def state(self) -> dict[str, Any]:
-        """Where it stands, as JSON values: the same for all ranks."""
-        return self.order.save(self._state)
+        """Where it stands, as JSON values: the same for all ranks, once they have told each other what was `replaced`."""
+        return {**self.order.save(self._state), _REPLACED: self.replaced.save()}
 
     def restore(self, values: dict[str, Any]) -> None:
         """Continue from a saved `state`. Raises ConfigError for that of another order, DataError for one that is damaged."""
-        state = self.order.restore(values)
+        own = values.get(_REPLACED) if isinstance(values, dict) else None
+        rest = {name: value for name, value in values.items() if name != _REPLACED} if own is not None else values
+        state = self.order.restore(rest)
+        replaced = Replaced.restored(own, {name: len(samples.ids) for name, samples in self.sources.items()})
         self._drop()
-        self._state = state
+        self._state, self.replaced = state, replaced
 
     def counters(self) -> dict[str, float]:
         """What curves show of it: seconds waited, bytes in flight, samples, bytes and replaced samples handed out, and what its
@@ -150,7 +182,7 @@ class Loader:
             "bytes_in_flight": float(self._ahead.bytes if self._ahead is not None else 0),
             "samples": float(self._samples),
             "bytes": float(self._bytes),
-            "skipped": float(self.skipped.total()),
+            "skipped": float(len(self.replaced)),
             **{name: float(value) for name, value in found.items()},
         }
 
@@ -174,13 +206,15 @@ class Loader:
     ) -> None:
         self.close()
 
-    @property
-    def _reads_at_once(self) -> bool:
-        return self._maker.in_memory or not self.config.workers
-
-    def _read_ahead(self) -> Ahead:
+    def _reading(self) -> Ahead | OnDemand:
+        """What reads the next batch."""
         if self._ahead is None:
-            self._ahead = Ahead(self._maker, self._state, self.config.workers, self.config.prefetch_bytes)
+            workers = self.config.workers
+            self._ahead = (
+                Ahead(self._maker, self._state, workers, self.config.prefetch_bytes)
+                if workers
+                else OnDemand(self._maker, self._state)
+            )
             self._end = weakref.finalize(self, self._ahead.stop)
             self._end.atexit = False
             self._threads = [thread for thread in self._threads if thread.is_alive()] + self._ahead.threads
@@ -214,27 +248,33 @@ class Loader:
 
     def _count(self, work: Work) -> None:
         """Count what was handed out, and tell of samples that were replaced. Raises DataError for too many."""
-        if not work.share:
-            return  # read, but another rank's
-        samples = self._samples + work.table.shape[1]
-        for skip in work.skips:
-            self._tell(work, skip)
-        most = max(self.config.skipped_count, int(self.config.skipped_share * samples))
-        if (total := self.skipped.total()) > most:
-            named = [f"{words} ({times} times)" for words, times in list(self._damaged.items())[:_NAMED]]
-            named += ["and others"] * (len(self._damaged) > _NAMED)
+        self.replaced.drawn += work.drawn
+        if work.share:  # else read, but another rank's
+            for skip in work.skips:
+                self._tell(work, skip)
+            self._samples, self._bytes = self._samples + work.table.shape[1], self._bytes + work.bytes
+        of = min(self.replaced.drawn, self._held)  # drawn again is no further sample
+        most = max(self.config.skipped_count, int(self.config.skipped_share * of))
+        if (total := len(self.replaced)) > most:
             raise DataError(
-                f"{total} of {samples} samples could not be read, at most {most} may be replaced (loader.skipped_count, "
-                f"loader.skipped_share): {'; '.join(named)}; mend the data, or raise the limits"
+                f"{total} of {of} samples could not be read, at most {most} may be replaced (loader.skipped_count, "
+                f"loader.skipped_share): {'; '.join(self._named(total))}; mend the data, or raise the limits"
             )
-        self._samples, self._bytes = samples, self._bytes + work.bytes
+
+    def _named(self, total: int) -> list[str]:
+        """Some of the samples that were replaced: what this process met itself, else what it knows."""
+        named = [f"{words} ({times} times)" for words, times in list(self._damaged.items())[:_NAMED]]
+        if not named:
+            some = islice(self.replaced, _NAMED)
+            named = [f"sample {self.sources[name].ids[row]} of {name!r}: {why}" for name, row, why in some]
+        return named + ["and others"] * (total > len(named))
 
     def _tell(self, work: Work, skip: Skip) -> None:
-        self.skipped[skip.source, skip.reason] += 1
+        is_new = self.replaced.add(skip.source, skip.row, skip.reason)
         words = f"sample {skip.sample} of {skip.source!r}: {skip.error}"
         if words in self._damaged or len(self._damaged) < _SHOWN:
             self._damaged[words] = self._damaged.get(words, 0) + 1
-        if (total := self.skipped.total()) <= _SHOWN or total % 100 == 0:
+        if is_new and ((total := len(self.replaced)) <= _SHOWN or total % 100 == 0):
             get_logger(__name__).warning("step %d: %s; another takes its place (%d so far)", work.step, words, total)
 
 

@@ -47,6 +47,7 @@ class Skip:
 
     place: int
     source: str
+    row: int
     sample: str
     error: DataError
 
@@ -67,6 +68,8 @@ class Work:
     "int64 [packs]: of the samples of each pack, counted through."
     table: np.ndarray
     "int64 [6, n] (`Pack.table`) of all packs: what was planned, and then what took its place."
+    drawn: int
+    "Samples of the global step."
     share: float
     after: Any
     "The order's state after the step."
@@ -90,7 +93,7 @@ class Work:
     def failed(cls, error: BaseException) -> "Work":
         """In place of one that could not be planned."""
         nothing = np.zeros((6, 0), np.int64)
-        return cls(-1, "", [], nothing[0], nothing, 0.0, None, [], error=error, where="its plan")
+        return cls(-1, "", [], nothing[0], nothing, 0, 0.0, None, [], error=error, where="its plan")
 
 
 class Maker:
@@ -128,7 +131,8 @@ class Maker:
         table = packs[0].table.copy() if len(packs) == 1 else np.concatenate([pack.table for pack in packs], 1)
         count = table.shape[1]
         ends = np.cumsum([pack.table.shape[1] for pack in packs]) if len(packs) > 1 else np.array([count])
-        work = Work(step.number, step.lane, packs, ends, table, share, after, [{}] * count)
+        drawn = sum([pack.table.shape[1] for pack in step.packs])
+        work = Work(step.number, step.lane, packs, ends, table, drawn, share, after, [{}] * count)
         names = self._order.sources[work.lane]
         for index in np.unique(table[0]).tolist() if len(names) > 1 else (0,):
             places = np.flatnonzero(table[0] == index) if len(names) > 1 else slice(None)
@@ -168,15 +172,17 @@ class Maker:
         row, more = -1, 0
         try:
             many = self._many(samples, run)
-            for nth, (place, row) in enumerate(zip(run.places, run.rows, strict=True)):
+            found, whole = work.found, run.whole
+            each: Sequence[Sample | None] = many or [None] * len(run.rows)
+            for place, row, shape, read in zip(run.places, run.rows, run.shapes, each, strict=True):
                 try:
-                    sample = samples.read(row) if many is None else many[nth]
-                    _check(sample, run.shapes[nth])
-                    work.found[place] = sample if run.whole else self._part(work, place, sample)
+                    sample = samples.read(row) if read is None else read
+                    _check(sample, shape)
+                    found[place] = sample if whole else self._part(work, place, sample)
                 except DataError as error:
                     more += self._stand_in(work, place, error)
         except BaseException as error:  # raised again by whoever takes the batch
-            which = ", ".join(str(self._ids[run.source][each]) for each in (run.rows[:4] if row < 0 else [row]))
+            which = ", ".join(str(self._ids[run.source][one]) for one in (run.rows[:4] if row < 0 else [row]))
             work.error, work.where = error, f"sample {which} of {run.source!r}"
         return more
 
@@ -199,7 +205,7 @@ class Maker:
         source, row = pack.table[:2, own].tolist()
         planned = int(self._sizes[names[source]][row])
         for attempt in range(ATTEMPTS):
-            work.skips.append(Skip(place, names[source], str(self._ids[names[source]][row]), error))
+            work.skips.append(Skip(place, names[source], row, str(self._ids[names[source]][row]), error))
             column = self._order.replace(work.lane, pack, own, attempt).table[:, own]
             source, row = column[:2].tolist()
             work.table[:, place] = column
@@ -236,22 +242,25 @@ class Maker:
             work.error, work.where = error, "its batch"
 
     def _batch(self, work: Work) -> Batch | PackedBatch:
-        sources, rows, starts, lengths, epochs, seeds = torch.from_numpy(work.table)
         names = self._order.sources[work.lane]
         if not self._order.bucketed:
+            sources, _, starts, lengths, epochs, seeds = torch.from_numpy(work.table)
             bounds = torch.from_numpy(np.append(0, work.ends))
             named = tuple(names[source] for source in sources.tolist())
             return PackedBatch(tuple(work.found), bounds, lengths, starts, seeds, epochs, named)
+        seeds = torch.from_numpy(work.table[5])
         if work.one_go:
             batch: Batch = self._sources[work.one_go].rows(work.table[1])  # type: ignore[attr-defined]  # as `in_memory` says
             return {**batch, "seeds": seeds}
-        return stack(work.found, seeds, lambda place: str(self._ids[names[sources[place]]][int(rows[place])]))
+        return stack(
+            work.found, seeds, lambda place: str(self._ids[names[work.table[0, place]]][int(work.table[1, place])])
+        )
 
 
 def _check(sample: Sample, shape: list[int]) -> None:
     """Raises DataError for latents of another shape than the order counted on."""
     for what in ("latents", "tokens"):
-        if what in sample and list(sample[what].shape[-3:]) != shape:
+        if what in sample and [*sample[what].shape[-3:]] != shape:
             raise DataError(f"{what} are {tuple(sample[what].shape)}, and the table of lengths says {tuple(shape)}")
 
 

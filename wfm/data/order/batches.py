@@ -111,7 +111,7 @@ class _Bucketed:
             pieces_of(source, how.tokens or int(source.lengths.max()), how.oversize) for source in lane.sources
         ]
         codes = [_codes(source, held) for source, held in zip(lane.sources, self.pieces, strict=True)]
-        known, inverse = np.unique(np.concatenate(codes), return_inverse=True)
+        known, inverse = _numbered(np.concatenate(codes))
         self._buckets = np.split(inverse, np.cumsum([len(of_source) for of_source in codes])[:-1])
         "Of each source: int64 [pieces]."
         low = 2**LARGEST_BITS - 1
@@ -270,6 +270,14 @@ def _codes(source: Source, held: Pieces) -> np.ndarray:
         raise DataError(f"source {source.name!r} says no shapes, and a batch is of samples of one shape")
     frames, height, width = held.shapes.T
     return (frames << 2 * LARGEST_BITS) + (height << LARGEST_BITS) + width
+
+
+def _numbered(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `np.unique` with the inverse, at once where all are one."""
+    if (codes == codes[0]).all():
+        return codes[:1], np.zeros(len(codes), np.int64)
+    known, inverse = np.unique(codes, return_inverse=True)
+    return known, inverse
 
 
 def _joined(one: Drawn, two: Drawn) -> Drawn:

@@ -16,10 +16,12 @@ class ReadingConfig(Config):
     "Most times that a range is asked for again."
     retry_seconds: AtLeastZero = how(120.0)
     "Time after which a range is not asked for again [s]."
-    stall_seconds: AboveZero = how(10.0)
-    "A connection without a byte for so long is cut, and the range asked for on another [s]."
+    stall_seconds: AboveZero = how(2.0)
+    """A request may take so long, and the time that its bytes take at `least_rate`; then it is cut, and the range asked for on
+    another connection [s]. Each later try may take twice as long. (S3's guide advises 2 s for small objects, 4 s for the try
+    after: what a connection that hangs holds up must be less than what is read ahead.)"""
     least_rate: Bytes = how(64 * 1024)
-    "A request that is slower than this beyond `stall_seconds` is cut, too [bytes/s]; each later try may take twice as long."
+    "See `stall_seconds` [bytes/s]."
     cache_dir: str = how("")
     "Folder of the cache for records of buckets; empty: `records` in the folder of caches ($WFM_CACHE, else ~/.cache/wfm)."
     cache_bytes: int = how(0, ge=0, lt=2**63)

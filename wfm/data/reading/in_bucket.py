@@ -26,6 +26,8 @@ from wfm.errors import Cancelled, DataError, InputError
 if TYPE_CHECKING:
     from wfm.artifacts import Store
 
+_SILENCE_SECONDS = 10.0
+"""Without a byte a connection is cut after so long (or `stall_seconds`, if that is more), however large what was asked for."""
 _GRACE_SECONDS = 5.0
 """By which the loop that makes requests may be late in cutting one; then the thread that waits goes on without it."""
 _SLOW_SECONDS = 60.0
@@ -121,9 +123,10 @@ class Bucket:
     def _open_client(self, url: str, scheme: str, bucket: str) -> tuple[Any, Patience]:
         options = remote_options(self._store, url)
         if scheme == "s3":
+            silence = max(self._config.stall_seconds, _SILENCE_SECONDS)
             own = {
-                "connect_timeout": self._config.stall_seconds,
-                "read_timeout": self._config.stall_seconds,
+                "connect_timeout": silence,
+                "read_timeout": silence,
                 "retries": {"total_max_attempts": 1},
                 "max_pool_connections": 0,  # no limit of its own: a wait for it would count as a stall
             }

@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -20,8 +20,6 @@ from wfm.errors import DataError, MissingPackage
 
 if TYPE_CHECKING:
     from wfm.artifacts import Store
-
-_DIGEST = 32
 
 
 @functools.cache
@@ -42,14 +40,14 @@ class _Record(NamedTuple):
     is_local: bool
     offset: int
     size: int
-    sha256: bytes
-    crc32c: int | None
+    checksum: int | bytes
+    "crc32c or, of all in a bucket, sha256."
 
-    def is_whole(self, data: bytes) -> bool:
-        """Whether the bytes that a disk gave are those that the table says."""
-        if self.crc32c is None:
-            return hashlib.sha256(data).digest() == self.sha256
-        return bool(google_crc32c().value(data) == self.crc32c)
+    @property
+    def sha256(self) -> bytes:
+        """Of a record in a bucket."""
+        assert isinstance(self.checksum, bytes)
+        return self.checksum
 
 
 class RecordReader:
@@ -62,14 +60,13 @@ class RecordReader:
 
     def __init__(self, places: RecordPlaces, config: ReadingConfig | None = None, store: "Store | None" = None) -> None:
         config = config or ReadingConfig()
-        if places.crc32c is not None:
-            google_crc32c()  # now, rather than when the first record is there
         self.places = places
+        self._sum_on_disk: Callable[[bytes], int | bytes] = _sha256 if places.crc32c is None else google_crc32c().value
         self._counter = Counter()
         self._disk, self._bucket = Disk(), Bucket(config, store, self._counter)
-        self._paths = [_path_or_url(url) for url in places.shards]
+        self._paths, self._local = _paths_of(places.shards)
         self._cache: RecordCache | None = None
-        if config.cache_bytes and any(not local for _, local in self._paths):
+        if config.cache_bytes and not all(self._local):
             folder = Path(config.cache_dir) if config.cache_dir else cache_root() / "records"
             self._cache = RecordCache(folder, config.cache_bytes, self._counter)
 
@@ -93,32 +90,31 @@ class RecordReader:
     def read_many(self, rows: Sequence[int]) -> list[dict[str, memoryview]]:
         """The members of several samples, as views of what was read. Buckets are asked for all of them at once, as far as there
         are connections. Raises as `read` does, for the first that cannot be read."""
-        records = self._records(rows)
+        records, read, sum_of = self._records(rows), self._disk.read, self._sum_on_disk
         begun: list[bytes | Future[bytes] | None] = []
         found: list[dict[str, memoryview]] = []
-        whole = size = 0
+        whole = total = 0
         try:
             for record in records:
-                begun.append(None if record.is_local else self._begin(record))
+                begun.append(None if record[2] else self._begin(_Record(*record)))
             for record, first in zip(records, begun, strict=True):
+                row, path, _, offset, size, checksum = record
                 try:
                     if first is not None:
-                        data = self._remote(record, first)
+                        data = self._remote(_Record(*record), first)
+                    elif sum_of(data := read(path, offset, size)) == checksum:
+                        whole, total = whole + 1, total + size
                     else:
-                        data = self._disk.read(record.path, record.offset, record.size)
-                        if record.is_whole(data):
-                            whole, size = whole + 1, size + record.size
-                        else:
-                            data = self._local_again(record)
-                    found.append(members_in(memoryview(data), record.path)[1])
+                        data = self._local_again(_Record(*record))
+                    found.append(members_in(memoryview(data), path)[1])
                 except DataError as error:
-                    raise DataError(f"row {record.row} of the records: {error}") from None
+                    raise DataError(f"row {row} of the records: {error}") from None
         finally:
             for first in begun:
                 if isinstance(first, Future):
                     first.cancel()
             if whole:
-                self._counter.add(reads=whole, requests=whole, bytes=size)
+                self._counter.add(reads=whole, requests=whole, bytes=total)
         return found
 
     def check(self) -> None:
@@ -126,13 +122,13 @@ class RecordReader:
         lies outside of it, and as `read` does."""
         sizes = np.empty(len(self._paths), np.int64)
         for place, wanted in ((self._disk, True), (self._bucket, False)):
-            numbers = [number for number, (_, is_local) in enumerate(self._paths) if is_local == wanted]
-            sizes[numbers] = place.sizes([self._paths[number][0] for number in numbers])
+            numbers = [number for number, is_local in enumerate(self._local) if is_local == wanted]
+            sizes[numbers] = place.sizes([self._paths[number] for number in numbers])
         for number in np.flatnonzero(self.places.ends() > sizes):
             rows = self.places.shard == number
             row = int(np.argmax(rows & (self.places.offset + self.places.size > sizes[number])))
             raise DataError(
-                f"row {row} of the records: {self._paths[number][0]} has {sizes[number]} bytes, the table of records says "
+                f"row {row} of the records: {self._paths[number]} has {sizes[number]} bytes, the table of records says "
                 f"{self.places.size[row]} bytes at {self.places.offset[row]}: the shard is cut short, or another's"
             )
 
@@ -145,23 +141,30 @@ class RecordReader:
         self._bucket.close()
         self._disk.close()
 
-    def _records(self, rows: Sequence[int]) -> list[_Record]:
+    def _records(self, rows: Sequence[int]) -> list[tuple[int, str, bool, int, int, int | bytes]]:
+        """What a `_Record` is made of, each; one that is read as it should be is none."""
         places, at = self.places, np.asarray(rows, np.int64)
         for row in at[(at < 0) | (at >= len(places))].tolist():
             raise IndexError(f"row {row} is none of {len(places)} records")
-        digests = places.sha256[at].tobytes()
-        sums = [None] * len(at) if places.crc32c is None else places.crc32c[at].tolist()
-        paths = [self._paths[number] for number in places.shard[at].tolist()]
-        found = zip(at.tolist(), paths, places.offset[at].tolist(), places.size[at].tolist(), sums, strict=True)
-        return [
-            _Record(row, path, is_local, offset, size, digests[nth * _DIGEST : (nth + 1) * _DIGEST], crc32c)
-            for nth, (row, (path, is_local), offset, size, crc32c) in enumerate(found)
-        ]
+        numbers = places.shard[at].tolist()
+        paths, local = [self._paths[number] for number in numbers], [self._local[number] for number in numbers]
+        spans = places.offset[at].tolist(), places.size[at].tolist()
+        return list(zip(at.tolist(), paths, local, *spans, self._sums(at, local), strict=True))
+
+    def _sums(self, at: np.ndarray, local: list[bool]) -> list[int | bytes]:
+        """What the bytes of each are compared with; of a column that is not wanted no page is touched."""
+        crc32c: list[int | bytes] = [] if self.places.crc32c is None else self.places.crc32c[at].tolist()
+        if crc32c and all(local):
+            return crc32c
+        sums: list[int | bytes] = [digest.tobytes() for digest in self.places.sha256[at]]
+        for nth in np.flatnonzero(local) if crc32c else ():
+            sums[nth] = crc32c[nth]
+        return sums
 
     def _local_again(self, record: _Record) -> bytes:
         """Once more, of a record whose bytes had another hash."""
         data = self._disk.read(record.path, record.offset, record.size)
-        fits = record.is_whole(data)
+        fits = self._sum_on_disk(data) == record.checksum
         self._counter.add(reads=fits, requests=2, bytes=2 * record.size, hash_mismatches=2 - fits)
         if not fits:
             raise _another_hash(record)
@@ -179,7 +182,7 @@ class RecordReader:
             return first
         for _ in range(2):
             data = self._bucket.read(record.path, record.offset, record.size, first)
-            fits, first = hashlib.sha256(data).digest() == record.sha256, None
+            fits, first = _sha256(data) == record.sha256, None
             self._counter.add(reads=fits, hash_mismatches=not fits)
             if fits:
                 if self._cache:
@@ -189,15 +192,21 @@ class RecordReader:
 
 
 def _another_hash(record: _Record) -> DataError:
-    by_crc32c = record.is_local and record.crc32c is not None
-    what = f"crc32c {record.crc32c}" if by_crc32c else f"sha256 {record.sha256.hex()}"
+    own = record.checksum
+    what = f"sha256 {own.hex()}" if isinstance(own, bytes) else f"crc32c {own}"
     return DataError(
         f"{record.size} bytes at {record.offset} of {record.path}, read twice, do not have the {what}: the shard is damaged, "
         "or the table of records is of another"
     )
 
 
-def _path_or_url(shard: str) -> tuple[str, bool]:
-    """(absolute path, True) of a local shard, (address, False) of another."""
-    address = parse_address(shard)
-    return (address.root, True) if address.scheme == "file" else (shard, False)
+def _sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def _paths_of(shards: Sequence[str]) -> tuple[list[str], list[bool]]:
+    """Of each shard: its absolute path, or its address where it is not local; and whether it is."""
+    addresses = [parse_address(shard) for shard in shards]
+    local = [address.scheme == "file" for address in addresses]
+    paths = [address.root if here else shard for shard, address, here in zip(shards, addresses, local, strict=True)]
+    return paths, local

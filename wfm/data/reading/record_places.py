@@ -46,8 +46,12 @@ class RecordPlaces:
             )
         wrong_shard = (self.shard < 0) | (self.shard >= len(self.shards))
         self._refuse(wrong_shard, self.shard, f"shard number {{}} is none of the {len(self.shards)} shards")
-        self._refuse((self.offset < 0) | (self.offset % _BLOCK != 0), self.offset, "offset {} is no block of a tar")
-        self._refuse((self.size <= 0) | (self.size % _BLOCK != 0), self.size, "{} bytes are no whole blocks of a tar")
+        self._refuse(
+            (self.offset < 0) | (self.offset & (_BLOCK - 1) != 0), self.offset, "offset {} is no block of a tar"
+        )
+        self._refuse(
+            (self.size <= 0) | (self.size & (_BLOCK - 1) != 0), self.size, "{} bytes are no whole blocks of a tar"
+        )
         self._refuse(self.offset > 2**62, self.offset, "offset {} lies beyond any file")
         self._refuse(self.size > 2**62, self.size, "{} bytes are more than any file has")
 

@@ -11,9 +11,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from wfm.data.encoded_samples import Words, words
 from wfm.data.passes import batches, close_all, counters_of, read_many, tensors_of
 from wfm.data.psnr import psnr
 from wfm.data.samples import Samples
@@ -77,9 +80,9 @@ class PairedSamples:
         return len(self.of_latents)
 
     @cached_property
-    def ids(self) -> tuple[str, ...]:
+    def ids(self) -> Sequence[str]:
         """Of the samples."""
-        return tuple(self.latents.ids[row] for row in self.of_latents)
+        return Words(words(self.latents.ids).take(pa.array(self.of_latents)))
 
     @property
     def shapes(self) -> np.ndarray:
@@ -127,11 +130,11 @@ def joined(latents: Samples, tokens: Samples) -> PairedSamples:
             f"latents hold {sorted(held)}, tokens hold {sorted(coded)}: give what the continuous tokenizer "
             "encoded as latents and what the discrete one did as tokens"
         )
-    places = {name: i for i, name in enumerate(tokens.ids)}
-    rows = np.array([i for i, name in enumerate(latents.ids) if name in places], np.int64)
+    found = pc.fill_null(pc.index_in(words(latents.ids), value_set=words(tokens.ids)), -1).to_numpy().astype(np.int64)
+    rows = np.flatnonzero(found >= 0)
     if not len(rows):
         raise DataError("latents and tokens have no window in common: encode the same data set with the same windows")
-    both = PairedSamples(latents, tokens, rows, np.array([places[latents.ids[row]] for row in rows], np.int64))
+    both = PairedSamples(latents, tokens, rows, found[rows])
     frames, coded_frames = latents.shapes[rows, 0], tokens.shapes[both.of_tokens, 0]
     if (other := np.flatnonzero(frames != coded_frames)).size:
         raise ConfigError(

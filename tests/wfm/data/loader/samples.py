@@ -111,7 +111,11 @@ class Group:
         return sorted(found)
 
     def state(self) -> dict[str, Any]:
-        """Of all, which have the same."""
+        """Of all, which have the same, once they told each other what they met."""
+        news = [piece for loader in self.loaders for piece in loader.replaced.news()]
+        for loader in self.loaders:
+            for piece in news:
+                loader.replaced.learn(piece)
         states = [loader.state() for loader in self.loaders]
         assert all(state == states[0] for state in states)
         return states[0]

@@ -206,6 +206,26 @@ def test_whoever_waits_can_be_stopped_and_is_seen_to_wait():
         assert sorted(handed(loader.next())) == planned(hanging.order, 2)[1]
 
 
+def test_without_workers_too_whoever_waits_can_be_stopped():
+    hanging = Hanging()
+    stops = iter([False, True])
+    with Loader(hanging.source, hanging.order, LoaderConfig(workers=0)) as loader:
+        loader.next()
+        state, began = loader.state(), time.monotonic()
+        with pytest.raises(Cancelled, match="waiting for data"):
+            loader.next(lambda: next(stops))
+        assert time.monotonic() - began < 5
+        assert loader.state() == state
+        assert not loader.ready(0.1)
+        assert loader.waited > 0.1
+        hanging.free.set()
+        assert loader.ready(10)
+        read = len(hanging.source.begun)
+        assert sorted(handed(loader.next())) == planned(hanging.order, 2)[1]
+        assert len(hanging.source.begun) == read, "what was ready is what is handed out, and nothing was read ahead"
+    assert not threads()
+
+
 def test_reads_that_get_on_are_signs_of_life():
     source = clips(size=SIZE)
     source.before = lambda row: time.sleep(0.1)

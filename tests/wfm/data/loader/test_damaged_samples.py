@@ -1,5 +1,6 @@
 """Samples that cannot be read: replaced by the order's rule, the same for all, counted, told, and too many of them refused."""
 
+import json
 import re
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from tests.wfm.data.loader.samples import ORDERS, Group, Row, clips, handed, images, packed, planned, rows_of
 from wfm.data.loader import Loader, LoaderConfig
+from wfm.data.loader.replaced import Replaced
 from wfm.errors import DataError
 
 
@@ -50,7 +52,7 @@ def test_stand_ins_that_are_damaged_too_have_others_and_all_are_counted_and_told
     assert [group.step() for _ in range(3)] == wanted
     (loader,) = group.loaders
     tries = sum(source.begun.count(row) for row in source.damaged)
-    assert 20 < loader.counters()["skipped"] <= tries  # what was read ahead counts when it is handed out
+    assert 8 < loader.counters()["skipped"] <= len(source.damaged) < tries, "each once, when it is handed out"
     assert set(loader.skipped) == {("clips", "DataError")}
     told = [record.message for record in caplog.records]
     assert len(told) == 8, "one by one at first, then every hundredth"
@@ -78,18 +80,21 @@ def test_reasons_are_told_apart():
 
 @pytest.mark.parametrize("workers", [0, 3])
 def test_too_many_end_the_run_at_the_same_step_and_name_the_first(workers):
-    source = clips()
-    source.damaged = {row for _, row, _, _ in planned(packed([source]), 1)[0][:3]}
+    source = clips(count=400)
     order = packed([source])
-    with Loader(source, order, LoaderConfig(workers=workers, skipped_count=9, skipped_share=0)) as loader:
+    steps = planned(order, 3)
+    met = [{row for _, row, _, _ in step} for step in steps]
+    source.damaged = {*sorted(met[0])[:2], *sorted(met[2] - met[1] - met[0])[:1]}
+    assert len(source.damaged) == 3
+    with Loader(source, order, LoaderConfig(workers=workers, skipped_count=2, skipped_share=0)) as loader:
         alone = Loader(source, order, LoaderConfig(workers=0, skipped_count=10**6))
-        while alone.next() and alone.skipped.total() <= 9:
+        while alone.next() and alone.skipped.total() <= 2:
             assert loader.next()
-        with pytest.raises(DataError, match=r"of \d+ samples could not be read, at most 9 may be replaced") as caught:
+        with pytest.raises(DataError, match=r"3 of \d+ samples could not be read, at most 2 may be replaced") as caught:
             loader.next()
         words = str(caught.value)
         assert words.count("the bytes are others") == 3, "each sample once, however often it was drawn"
-        assert sum(map(int, re.findall(r"\((\d+) times\)", words))) >= 9
+        assert sum(map(int, re.findall(r"\((\d+) times\)", words))) >= 3
         assert "and others" not in words
     with Loader(source, order, LoaderConfig(workers=workers, skipped_count=0, skipped_share=1)) as loader:
         assert [loader.next() for _ in range(3)]
@@ -118,8 +123,9 @@ def test_a_rank_that_only_stands_in_counts_nothing():
     for _ in range(8):
         alone.step()
     whole = alone.loaders[0].counters()
-    for name in ("samples", "skipped", "bytes"):
+    for name in ("samples", "bytes"):
         assert sum(each[name] for each in counts) == whole[name] > 0
+    assert set().union(*(each.replaced for each in group.loaders)) == set(alone.loaders[0].replaced)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -156,3 +162,90 @@ def test_samples_that_are_read_many_at_once_are_the_same():
         with Loader({"clips": source}, order, LoaderConfig(workers=2)) as loader:
             assert [sorted(handed(loader.next())) for _ in range(3)] == replaced(order, damaged, 3)
         assert source.calls >= 3
+
+
+@pytest.mark.parametrize("mode", ORDERS)
+def test_what_was_replaced_is_part_of_the_state_and_of_all_ranks(mode):
+    source = clips(count=400)
+    order = ORDERS[mode]([source])
+    source.damaged = set(range(0, 400, 4))
+    alone, group = (Group([source], order, ranks, 0, skipped_count=999) for ranks in (1, 2))
+    for _ in range(3):
+        assert alone.step() == group.step()
+    known = [set(each.replaced) for each in group.loaders]
+    assert known[0] != known[1], "each met its own"
+    state = json.loads(json.dumps(group.state()))
+    assert state == json.loads(json.dumps(alone.state()))
+    assert state["replaced"]["drawn"] > 0
+    for ranks in (1, 2, 4 if mode == "packed" else 3):  # goes on with any number, with the counts of before
+        other = Group([source], order, ranks, 0, skipped_count=len(known[0] | known[1]), skipped_share=0)
+        for each in other.loaders:
+            each.restore(state)
+            assert set(each.replaced) == known[0] | known[1]
+            assert json.loads(json.dumps(each.state())) == state
+        source.damaged = {row for _, row, _ in known[0] | known[1]}
+        for _ in range(12):
+            other.step()  # the same ones again, in later epochs: no further sample
+        source.damaged = set(range(400))
+        with pytest.raises(DataError, match=r"at most|nor could any"):
+            other.step()
+        source.damaged = set(range(0, 400, 4))
+
+
+def test_a_resume_has_no_cap_of_its_own():
+    source = clips(count=400)
+    order = packed([source])
+    source.damaged = {row for step in planned(order, 1) for _, row, _, _ in step[:4]}
+    config = LoaderConfig(workers=0, skipped_count=6, skipped_share=0)
+    with Loader(source, order, config) as first, Loader(source, order, config) as second:
+        first.next()
+        state, met = first.state(), set(first.replaced)
+        assert 4 <= len(met) <= 6
+        second.restore(state)
+        source.damaged = {row for _, row, _, _ in planned(order, 2)[1]} - {row for _, row, _ in met}
+        source.damaged = set(sorted(source.damaged)[: 7 - len(met)])
+        with pytest.raises(DataError, match=r"7 of \d+ samples could not be read, at most 6 may be replaced"):
+            second.next()
+        assert second.state() != state or len(second.replaced) > len(met)
+
+
+def test_the_share_is_of_samples_and_not_of_draws():
+    source = clips(count=40)
+    order = packed([source])
+    with Loader(source, order, LoaderConfig(workers=0, skipped_count=0, skipped_share=0.05)) as loader:
+        while loader.replaced.drawn < 200:
+            loader.next()
+        source.damaged = {1, 2, 3}  # 3 of 40; of 200 draws it would be less than the twentieth
+        while len(loader.replaced) < 2:
+            loader.next()
+        with pytest.raises(DataError, match=r"3 of 40 samples could not be read, at most 2 may be replaced"):
+            all(iter(loader.next, None))
+
+
+def test_a_state_from_before_these_were_kept_is_read_and_a_damaged_one_refused():
+    source = clips()
+    order = packed([source])
+    with Loader(source, order, LoaderConfig(workers=0)) as loader:
+        loader.next()
+        state = loader.state()
+        before = {name: value for name, value in state.items() if name != "replaced"}
+        loader.restore(before)
+        assert loader.state() == {**before, "replaced": {"drawn": 0, "rows": {}}}
+        for wrong in (7, {"drawn": -1, "rows": {}}, {"drawn": 1, "rows": {"clips": {"x": [40]}}},
+                      {"drawn": 1, "rows": {"others": {"x": [1]}}}, {"drawn": 1, "rows": {"clips": {"x": ["1"]}}}):  # fmt: skip
+            with pytest.raises(DataError, match="state of the loader is damaged"):
+                loader.restore({**state, "replaced": wrong})
+
+
+def test_many_are_told_in_pieces(monkeypatch):
+    monkeypatch.setattr("wfm.data.loader.replaced.ROWS_AT_ONCE", 7)
+    one, other = Replaced(), Replaced()
+    for row in range(20):
+        assert one.add("clips", row, "torn")
+        assert not one.add("clips", row, "short")
+    pieces = one.news()
+    assert [len(piece) for piece in pieces] == [7, 7, 6]
+    for piece in pieces:
+        other.learn(json.loads(json.dumps(piece)))
+    assert other.save() == one.save()
+    assert other.by_reason() == {("clips", "torn"): 20}

@@ -169,6 +169,27 @@ def test_a_gateway_that_drops_the_range_is_named(bucket, monkeypatch):
         reader.read(0)
 
 
+def test_a_connection_that_hangs_holds_up_a_reader_for_a_few_seconds(bucket, records):
+    """With no setting at all: 64 MiB that are read ahead last longer. The twin waits for 10 s before it cuts."""
+    ill, store, places = bucket
+    ill.illness = Illness(stalls=[0])
+    began = time.monotonic()
+    with RecordReader(places, ReadingConfig(), store) as reader:
+        assert reader.read(0) == records.members[0]
+        took = time.monotonic() - began
+        assert reader.counts().cut == 1
+    assert 2 < took < 7
+    ill.illness = Illness(stalls=[0])
+    patient = RecordReader(places, ReadingConfig(stall_seconds=10), store)
+    with ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(patient.read, 0)
+        time.sleep(took + 0.5)
+        assert not reading.done()
+        patient.close()
+        with pytest.raises(Cancelled):
+            reading.result(10)
+
+
 def test_closing_frees_every_thread(bucket):
     """Those whose connection is silent, those that wait for a connection, those that rest before another try."""
     ill, store, places = bucket
