@@ -126,8 +126,6 @@ def test_what_does_not_fit_together_is_refused_by_name(
         run_stage("train_world_model", training(), **made, latents_other=encoded)
     with pytest.raises(ConfigError, match="no lane draws from latents_stills"):
         run_stage("train_world_model", training(lanes={"all": {"sources": {"latents_clips": 1}}}), **made)
-    with pytest.raises(ConfigError, match="trains on batches of one shape"):
-        run_stage("train_world_model", training(mode="packs", tokens=4096), **made)
     with pytest.raises(DataError, match=r"source 'latents_clips': none of 6 samples is within \{'max_height': 1\}"):
         run_stage("train_world_model", training(phases=[{"max_height": 1}]), **made)
     with pytest.raises(ConfigError, match="oversize is 'cut', and latents_clips have signals"):

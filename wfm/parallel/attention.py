@@ -29,7 +29,7 @@ from torch import Tensor
 from wfm.errors import ConfigError
 from wfm.parallel.by_segment import Kernel, skipping_empty
 from wfm.parallel.opaque import FORWARD, pack_attention
-from wfm.parallel.segments import AnySegments, Segments, lengths_of
+from wfm.parallel.segments import AnySegments, Segments, equal_runs, lengths_of
 from wfm.parallel.varlen_cuda import flash_is_installed, flash_varlen, torch_varlen
 
 Mask = Literal["full", "causal"]
@@ -124,7 +124,7 @@ def attention_with_lse(
     if isinstance(q_segments, Segments) and isinstance(kv_segments, Segments):
         if name in BY_BOUNDS:
             return BY_BOUNDS[name](q, k, v, q_segments, kv_segments, causal=mask == "causal")
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or len(equal_runs(q_segments.host(), kv_segments.host())) > 1:
             return pack_attention(q, k, v, q_segments.bounds, kv_segments.bounds, name, mask == "causal")
     return KERNELS[name](q, k, v, q_segments, kv_segments, causal=mask == "causal")
 

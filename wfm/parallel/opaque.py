@@ -2,7 +2,8 @@
 
 Kernels that go segment by segment ask for the lengths as numbers, and traced they would make one graph for each pack. Here the
 lengths are a tensor (`segments.Segments.bounds`), read when the operation runs: one graph for all packs of one size. Its
-backward is an operation too, by the kernels' own formulas (`dense`); results are those of the kernel called plainly.
+backward is an operation too, by the kernels' own formulas (`dense`); results are those of the kernel called plainly. Kept for
+it is one output of the pack, and not those of its runs beside it: so it is the way of ragged packs without a compiler too.
 """
 
 from collections.abc import Callable
@@ -39,7 +40,7 @@ def pack_attention(
     """`wfm.parallel.attention` of q `[Q, H, D]`, k and v `[K, H_kv, D]` with the bounds of their segments, int32 `[most + 1]`:
     out `[Q, H, D]`, lse `[Q, H]`, by one of `FORWARD`."""
     out, lse = FORWARD[kernel](q, k, v, _lengths(q_bounds), _lengths(kv_bounds), causal=causal)
-    return out.contiguous().clone(), lse.contiguous().clone()  # what an operation gives is nobody's view
+    return out.contiguous(), lse.contiguous()
 
 
 @torch.library.custom_op("wfm::pack_attention_backward", mutates_args=())
@@ -48,21 +49,22 @@ def pack_attention_backward(
     kernel: str, causal: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of q, k and v; zeros where a segment has no queries or no keys."""
-    found = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    found = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     shared = q.shape[1] // k.shape[1]
     at_q = at_k = 0
     for count, n, m in equal_runs(_lengths(q_bounds), _lengths(kv_bounds)):
         of_q, of_k = slice(at_q, at_q + count * n), slice(at_k, at_k + count * m)
         at_q, at_k = of_q.stop, of_k.stop
         if not n or not m:
+            for part, where in zip(found, (of_q, of_k, of_k), strict=True):
+                part[where] = 0
             continue
         keys, values = (x[of_k].repeat_interleave(shared, dim=1) if shared > 1 else x[of_k] for x in (k, v))
         dense = [_dense(x, count) for x in (grad[of_q], q[of_q], keys, values, out[of_q])]
         parts = BACKWARD[kernel](*dense, _dense(lse[of_q], count), causal=causal)
-        found[0][of_q] = parts[0].transpose(1, 2).reshape(-1, *q.shape[1:])
+        _dense(found[0][of_q], count).copy_(parts[0])
         for into, part in zip(found[1:], parts[1:], strict=True):
-            flat = part.transpose(1, 2).reshape(count * m, *q.shape[1:])
-            into[of_k] = flat.unflatten(1, (-1, shared)).sum(2) if shared > 1 else flat
+            _dense(into[of_k], count).copy_(part.unflatten(1, (-1, shared)).sum(2) if shared > 1 else part)
     return found
 
 

@@ -8,8 +8,8 @@ Sources are the stage's inputs of encoded samples, by their names. Without lanes
 without phases everything holds from the first step to the last. Torch-free. What is made of it: `order.order_of`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, Self
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, Self
 
 import pydantic
 
@@ -132,6 +132,25 @@ def lanes_of(recipe: DataConfig, sources: Collection[str]) -> Sequence[Mapping[s
     if unread := sorted(set(sources) - set(named)):
         raise ConfigError(f"training.data: no lane draws from {', '.join(unread)}: name it in one, or do not give it")
     return lanes
+
+
+class PackBounds(NamedTuple):
+    """The most that a pack of a recipe holds."""
+
+    tokens: int
+    "Frames times height times width."
+    samples: int
+    frames: int
+
+
+def pack_bounds(recipe: DataConfig, shapes: Iterable[Sequence[int]]) -> PackBounds:
+    """Of packs of samples of these shapes (frames, height, width): by the budget, and by the smallest sample, or where samples
+    are cut by the smallest frame."""
+    areas = [(frames, height * width) for frames, height, width in shapes]
+    cut = recipe.oversize in ("cut", "split")
+    budget = max(phase.tokens or recipe.tokens for phase in recipe.phases or (PhaseConfig(),))
+    smallest = min(area if cut else frames * area for frames, area in areas)
+    return PackBounds(budget, budget // smallest, budget // min(area for _, area in areas))
 
 
 def require_covered(recipe: DataConfig, steps: int) -> None:

@@ -24,6 +24,7 @@ from wfm.pulse import beat
 from wfm.training.config import WorldTrainingConfig
 from wfm.training.encoded import Encoded, Source, read_encoded
 from wfm.training.held_out import Batch, held_out, mean_over
+from wfm.training.joined import JoinedSamples
 from wfm.training.objective import Objective
 from wfm.training.order import require_buckets, source_shares
 from wfm.training.task import Learner, Task
@@ -82,6 +83,13 @@ def shapes_of(sources: Iterable[Samples]) -> list[tuple[int, int, int]]:
     """The shapes (frames, height, width) of all samples, each once, in order."""
     found = {tuple(shape) for samples in sources for shape in np.unique(samples.shapes, axis=0).tolist()}
     return sorted(found)
+
+
+def text_length_of(data: Encoded) -> int:
+    """Of the longest caption of the training samples, in tokens; 0 without text."""
+    return max(
+        (samples.text_length for samples in data.train.values() if isinstance(samples, JoinedSamples)), default=0
+    )
 
 
 def build(config: WorldTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> tuple[nn.Module, Objective, Config]:

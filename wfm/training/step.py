@@ -9,7 +9,7 @@ is added or divided that would not be without either: dense training keeps its b
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from wfm.models.loss import Mean, joined
 from wfm.parallel.ranks import Ranks
+from wfm.parallel.spread import Whole
 from wfm.training.config import TrainingConfig
 from wfm.training.device import computing
 from wfm.training.objective import Rival, counts_of, part_of
@@ -60,11 +61,13 @@ class Step:
         ranks: Ranks,
         rival: Rival | None = None,
         device: torch.device = CPU,
+        spread: Whole = Whole(),  # noqa: B008 - it has no state
         timed: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """`timed`: held while this rank computes, and waits for no other."""
         self._model, self._objective, self._rival = model, objective, rival
         self._parts, self._ranks, self._timed = config.accumulation, ranks, timed
+        self._spread = spread
         self._computing = partial(computing, device, config.precision)
 
     def gradients(self, batch: Any, step: int) -> Found:
@@ -80,14 +83,18 @@ class Step:
         theirs: list[Tensor] = []
         values: dict[str, Mean] = {}
         for place, part in enumerate(parts):
-            with self._timed(), sharing(self._model, last=place == len(parts) - 1):
+            self._spread.communicate(place == len(parts) - 1)
+            with self._timed():
                 with self._computing():
-                    loss, found = part_of(self._objective, self._model, part.batch, step, counts[place], whole)
+                    loss, found = self._spread.run(
+                        part_of, self._objective, self._model, part.batch, step, counts[place], whole
+                    )
                 loss = loss if part.weight else loss * 0.0
                 loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
             theirs += self._against(step, samples[place] / of_rival, found)
             values = joined(values, found) if part.weight else values
+        self._spread.settle(self._ranks)
         rival = None if self._rival is None or not theirs else self._of_all(self._rival.module, theirs)
         return Found(self._of_all(self._model, losses), rival, values)
 
@@ -151,13 +158,3 @@ def samples_of(batch: Any) -> float:
 def added_up(counts: list[dict[str, float]]) -> dict[str, float]:
     """Counts of several micro-batches together, term by term."""
     return {name: sum(one[name] for one in counts) for name in counts[0]}
-
-
-@contextmanager
-def sharing(module: nn.Module, *, last: bool) -> Iterator[None]:
-    """A pass of a micro-batch: parameters that are spread over ranks (FSDP) add up their gradients over them in the `last` one
-    alone."""
-    set_sync = getattr(module, "set_requires_gradient_sync", None)
-    if set_sync is not None:
-        set_sync(last)
-    yield

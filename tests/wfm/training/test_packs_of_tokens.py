@@ -11,11 +11,13 @@ from tests.wfm.training.whole_fit import LATENTS
 from wfm.artifacts import Store
 from wfm.data.records import RecordWriter
 from wfm.errors import ConfigError
+from wfm.families.autoregressive.build import transformer
 from wfm.families.autoregressive.card import AutoregressiveTrainingConfig
-from wfm.families.autoregressive.fit import FITTING, pack_limits
+from wfm.families.autoregressive.fit import FITTING
 from wfm.models.autoregressive import AutoregressiveConfig
 from wfm.models.autoregressive.pack import PackLimits
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
+from wfm.training.data_config import DataConfig, pack_bounds
 from wfm.training.encoded import Source, read_encoded
 from wfm.training.fit import fit
 from wfm.training.fit_world_model import world_task
@@ -100,14 +102,17 @@ def test_images_in_frame_order_are_refused_before_the_first_step(tmp_path):
 def test_a_compiled_network_knows_how_much_a_pack_holds(tmp_path):
     store = Store.open(tmp_path / "store")
     make_tokens(store, SHAPES)
-    sources = list(read_encoded({"latents": Source(store.artifact(LATENTS))}).train.values())
-    config = AutoregressiveTrainingConfig.parse({"training": {"data": PACKS}})
-    model = FITTING_MODEL()
-    assert pack_limits(model, config.training.data, sources, 5) == PackLimits(32, 8, 40)
+    data = read_encoded({"latents": Source(store.artifact(LATENTS))})
+    model = transformer(AutoregressiveConfig.parse({**NETWORK, "levels": (4, 3)}))
+    for compiled, wanted in ((True, PackLimits(32, 8, 1)), (False, None)):
+        values = {"training": {"data": PACKS}, "parallel": {"compile": compiled}}
+        config = AutoregressiveTrainingConfig.parse(values)
+        objective = FITTING.objective(config)
+        FITTING.limit_packs(objective, model, config, data)
+        assert objective.limits == wanted
 
 
-def FITTING_MODEL():
-    from wfm.families.autoregressive.build import transformer
-
-    assert FITTING.takes_packs
-    return transformer(AutoregressiveConfig.parse({**NETWORK, "levels": (4, 3)}))
+def test_samples_that_are_cut_may_be_single_frames():
+    assert pack_bounds(DataConfig.parse(PACKS), SHAPES) == (32, 8, 8)
+    assert pack_bounds(DataConfig.parse({**PACKS, "oversize": "split"}), CLIPS) == (32, 8, 8)
+    assert pack_bounds(DataConfig.parse(PACKS), CLIPS) == (32, 2, 8)

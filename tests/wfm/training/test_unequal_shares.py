@@ -1,6 +1,6 @@
 """Every loss of every family over shares of 1 and 7: the gradient of the whole batch, and not the mean of the ranks' means.
 
-In fp64. Measured worst difference of a gradient, relative to its largest: 2e-13; of the mean of means 2 % to 130 %.
+In fp64. Measured worst difference, relative to the largest gradient: 8e-16; of the mean of means 5.5 % to 457 %.
 """
 
 import os

@@ -4,6 +4,7 @@ On a CPU there is nothing to do. The CUDA half is written to the rules of torch'
 GPU at hand.
 """
 
+import re
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from wfm.errors import ConfigError
 
 Made = Batch | PackedBatch | GroupedBatch
 """What a batch may be: of one shape, packs as they came, or packs by shape."""
-_STAY = ("seeds", "packs")
+_STAY = re.compile("seeds|packs|fps|.*_lengths")
+"""Tensors that are read as numbers, which would wait for the device."""
 
 
 class Mover:
@@ -55,7 +57,7 @@ class Mover:
     def _each(batch: Made, act: Any) -> Made:
         """`act` on what is trained on; counts and lengths of packs, which lay out the work, stay with the processor."""
         if isinstance(batch, dict):
-            return {name: tensor if name in _STAY else act(tensor) for name, tensor in batch.items()}
+            return {name: tensor if _STAY.fullmatch(name) else act(tensor) for name, tensor in batch.items()}
         if isinstance(batch, GroupedBatch):
             return GroupedBatch(tuple(Mover._each(each, act) for each in batch.batches))  # type: ignore[misc]
         samples = tuple({name: act(tensor) for name, tensor in sample.items()} for sample in batch.samples)

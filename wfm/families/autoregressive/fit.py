@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from wfm.conditions.extrapolation import require_encoded
-from wfm.data.samples import Samples
 from wfm.errors import ConfigError
 from wfm.families.autoregressive import cost
 from wfm.families.autoregressive.card import AutoregressiveTrainingConfig
@@ -16,10 +15,9 @@ from wfm.models.cost.work import Work
 from wfm.models.family import Fitting
 from wfm.models.video_tokenizer import TokenizerCard
 from wfm.training.config import filled
-from wfm.training.data_config import DataConfig, PhaseConfig
+from wfm.training.data_config import PhaseConfig, pack_bounds
 from wfm.training.encoded import Encoded
-from wfm.training.fit_world_model import known_of
-from wfm.training.joined import JoinedSamples
+from wfm.training.fit_world_model import known_of, shapes_of, text_length_of
 
 
 class AutoregressiveFitting(Fitting):
@@ -72,27 +70,20 @@ class AutoregressiveFitting(Fitting):
     ) -> None:
         """With compiled blocks each pack is filled up to what any may hold, so that all are one graph."""
         if config.parallel.compile:
-            lengths = [samples.text_length for samples in data.train.values() if isinstance(samples, JoinedSamples)]
-            objective.limits = pack_limits(
-                model, config.training.data, list(data.train.values()), max(lengths, default=0)
-            )
+            objective.limits = pack_limits(model, config, data)
 
 
-def pack_limits(
-    model: AutoregressiveTransformer, recipe: DataConfig, sources: Sequence[Samples], text_length: int
-) -> PackLimits:
-    """The most that a pack holds: positions by the budget, videos by the smallest sample, or where samples are cut by the
-    smallest frame. Raises ConfigError for contexts other than the text, of whose length nothing is known."""
+def pack_limits(model: AutoregressiveTransformer, config: AutoregressiveTrainingConfig, data: Encoded) -> PackLimits:
+    """The most that a pack holds: positions and videos. Raises ConfigError for contexts other than the text, of
+    whose length nothing is known."""
     others = [name for name in model.config.contexts if name != "text"]
     if others:
         raise ConfigError(
             f"parallel.compile with training.data.mode 'packs': nothing says how long {', '.join(others)} may be; set "
             "parallel.compile=false, or 'buckets'"
         )
-    budget = max(phase.tokens or recipe.tokens for phase in recipe.phases or (PhaseConfig(),))
-    first = 1 if recipe.oversize in ("cut", "split") else 0
-    segments = budget // min(int(samples.shapes[:, first:].prod(1).min()) for samples in sources)
-    return PackLimits(budget // model.slots, segments, max(1, segments * text_length))
+    most = pack_bounds(config.training.data, shapes_of(data.train.values()))
+    return PackLimits(most.tokens // model.slots, most.samples, max(1, most.samples * text_length_of(data)))
 
 
 FITTING = AutoregressiveFitting()

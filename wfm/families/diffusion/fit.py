@@ -18,6 +18,7 @@ from wfm.models.diffusion.config import DenoiserConfig
 from wfm.models.diffusion.denoiser import Denoiser
 from wfm.models.diffusion.inputs import grid_of
 from wfm.models.diffusion.objective import DenoisingObjective
+from wfm.models.diffusion.pack import PackLimits
 from wfm.models.diffusion.prior import PriorFit
 from wfm.models.family import Fitting
 from wfm.models.presence import present_of, tensors_of
@@ -25,13 +26,15 @@ from wfm.models.seeding import seeded_generator
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.pulse import beat
 from wfm.training.config import filled
+from wfm.training.data_config import pack_bounds
 from wfm.training.encoded import Encoded
-from wfm.training.fit_world_model import known_of
+from wfm.training.fit_world_model import known_of, shapes_of, text_length_of
 
 
 class DiffusionFitting(Fitting):
     """Of a `Denoiser`."""
 
+    takes_packs = True
     rates_hint = "(a diffusion model without actions) set diffusion.fps_positions, so that the model is told each"
 
     def settle(self, config: DiffusionTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> DenoiserConfig:
@@ -86,6 +89,13 @@ class DiffusionFitting(Fitting):
         for shape in shapes:
             grid_of(model.config.network_config, shape)
 
+    def limit_packs(
+        self, objective: DenoisingObjective, model: Denoiser, config: DiffusionTrainingConfig, data: Encoded
+    ) -> None:
+        """With compiled blocks each pack is filled up to what any may hold, so that all are one graph."""
+        if config.parallel.compile:
+            objective.limits = pack_limits(model, config, data)
+
     def tells_rates(self, config: DiffusionTrainingConfig, data: Encoded) -> bool:
         """With rotary positions in seconds, and no actions, which are given as rates."""
         return config.diffusion.fps_positions and not data.action_spec.width
@@ -97,6 +107,20 @@ class DiffusionFitting(Fitting):
         if not 0 < max(config.denoising.condition_latents) < batch["latents"].shape[2]:
             return {}
         return {"mean_psnr": mean_psnr(model, tokenizer, batch, config)}
+
+
+def pack_limits(model: Denoiser, config: DiffusionTrainingConfig, data: Encoded) -> PackLimits:
+    """The most that a pack holds: tokens, samples and frames. Raises ConfigError for contexts other than the text, of
+    whose length nothing is known."""
+    others = [name for name in model.network.config.contexts if name != "text"]
+    if others:
+        raise ConfigError(
+            f"parallel.compile with training.data.mode 'packs': nothing says how long {', '.join(others)} may be; set "
+            "parallel.compile=false, or 'buckets'"
+        )
+    most = pack_bounds(config.training.data, shapes_of(data.train.values()))
+    _, p, q = model.network.config.patch_size
+    return PackLimits(most.tokens // (p * q), most.samples, most.frames, max(1, most.samples * text_length_of(data)))
 
 
 def require_given_frames(config: DiffusionTrainingConfig, tokenizer: TokenizerCard, data: Encoded) -> None:

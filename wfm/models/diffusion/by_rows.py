@@ -73,7 +73,7 @@ class _Modulated(torch.autograd.Function):
         gain = 1 + scale
         ctx.save_for_backward(x, gain, mean, inverse)
         ctx.rows, ctx.types = rows, (shift.dtype, scale.dtype)
-        return _affine(unit, gain.to(wide), shift.to(wide), rows).to(x.dtype)
+        return _affine(unit, gain.to(wide), shift.to(wide), rows, own=True).to(x.dtype)
 
     @staticmethod
     @once_differentiable
@@ -81,7 +81,9 @@ class _Modulated(torch.autograd.Function):
         x, gain, mean, inverse = ctx.saved_tensors
         wide, rows = x.to(mean.dtype), ctx.rows
         grad = grad.to(mean.dtype)
-        unit = (wide - mean).mul_(inverse)
+        unit = torch.native_layer_norm(wide, x.shape[-1:], None, None, EPS)[
+            0
+        ]  # again: one pass, and nothing kept for it
         of_shift = _summed(grad, len(gain), rows)
         of_gain = _summed(unit.mul_(grad), len(gain), rows)
         of_unit = _affine(grad, gain.to(mean.dtype), None, rows)
@@ -109,15 +111,17 @@ class _Gated(torch.autograd.Function):
         return grad.to(x_type), of_gate.to(gate_type), of_y.to(y_type), None
 
 
-def _affine(x: Tensor, gain: Tensor, bias: Tensor | None, rows: Rows, plus: Tensor | None = None) -> Tensor:
-    """x gain + (bias by row, or `plus` by token), x `[M, d]`, gain and bias `[G, d]`."""
+def _affine(
+    x: Tensor, gain: Tensor, bias: Tensor | None, rows: Rows, plus: Tensor | None = None, *, own: bool = False
+) -> Tensor:
+    """x gain + (bias by row, or `plus` by token), x `[M, d]`, gain and bias `[G, d]`; own: x may be overwritten."""
     runs = rows.read()
     if runs is None:
         spread = gain[rows.index]
         if bias is not None:
             plus = bias[rows.index]
         return x * spread if plus is None else torch.addcmul(plus, x, spread)
-    out = torch.empty_like(x)
+    out = x if own else torch.empty_like(x)
     for tokens, of, shape in _slices(runs):
         here, factor, into = x[tokens].view(*shape, -1), gain[of, None], out[tokens].view(*shape, -1)
         if bias is not None:

@@ -68,7 +68,8 @@ class DenoisingObjective(Summed):
     batch for each shape (`wfm.data.loader.grouped`)."""
 
     def __init__(self, config: EDMConfig | FlowConfig, limits: PackLimits | None = None) -> None:
-        """limits: what each pack is padded to, for a compiled network; None: it is as long as it is."""
+        """limits: what each pack is padded to, for a compiled network, packs one by one; None: all that there are go through
+        the network at once, as long as they are."""
         self.config, self.limits = config, limits
 
     def counts(self, model: Denoiser, batch: AnyBatch, step: int) -> dict[str, float]:
@@ -79,16 +80,22 @@ class DenoisingObjective(Summed):
         """The loss of every sample, summed up, and `mse`: the plain squared error in normalised units; `weighted` without u
         where there is u."""
         self._require(model)
-        groups = [self._begun(model, one) for one in batches_of(batch)]
-        noisy = [one.clean + spread(one.sigma) * one.draw["noise"].to(one.clean) for one in groups]
-        found = model.denoise_pack(noisy, [one.sigma for one in groups], [one.ready for one in groups], self.limits)
-        parts = [self._errors(model, one, denoised) for one, denoised in zip(groups, found, strict=True)]
-        count = sum(len(one.clean) for one in groups)
+        limited = isinstance(batch, GroupedBatch) and self.limits is not None
+        packs = batch.split() if limited and isinstance(batch, GroupedBatch) else (batch,)
+        parts = [part for pack in packs for part in self._parts(model, pack, self.limits if limited else None)]
         sums = {name: _total([part.sums[name] for part in parts]) for name in parts[0].sums}
+        count = self.counts(model, batch, step)[TERM]
         values = {name: Mean(total.detach(), count) for name, total in sums.items() if name != TERM}
         for part in parts:
             values = joined(values, part.apart)
         return {TERM: sums[TERM]}, values
+
+    def _parts(self, model: Denoiser, batch: AnyBatch, limits: PackLimits | None) -> "list[_Errors]":
+        """`_errors` of what goes through the network at once, by shape."""
+        groups = [self._begun(model, one) for one in batches_of(batch)]
+        noisy = [one.clean + spread(one.sigma) * one.draw["noise"].to(one.clean) for one in groups]
+        found = model.denoise_pack(noisy, [one.sigma for one in groups], [one.ready for one in groups], limits)
+        return [self._errors(model, one, denoised) for one, denoised in zip(groups, found, strict=True)]
 
     def _begun(self, model: Denoiser, batch: Mapping[str, Tensor]) -> "_Begun":
         clean = self.clean(model, batch)

@@ -49,9 +49,17 @@ def test_packs_one_by_one_are_those_that_were_grouped():
     assert [part.tokens for part in parts] == [16, 12 + 8 + 4 + 12]
 
 
+def test_runs_of_packs_are_nearly_equal_and_never_empty():
+    whole = grouped(packed([sample(float(i), (1, 1, 1 + i % 2)) for i in range(7)], (0, 2, 4, 4, 5, 6, 7)))
+    packs = [
+        [sorted({int(p) for b in part.batches for p in b["packs"]}) for part in whole.parts(n)] for n in (1, 2, 5, 9)
+    ]
+    assert packs == [[[0, 1, 3, 4, 5]], [[0, 1], [3, 4, 5]], [[0], [1], [3], [4], [5]], [[0], [1], [3], [4], [5]]]
+
+
 def test_samples_that_hold_other_tensors_are_another_group_and_text_is_padded():
     samples = [
-        sample(0.0, (1, 2, 2), **text(1.0, 2)), sample(1.0, (1, 2, 2)), sample(2.0, (1, 2, 2), **text(2.0, 4)),
+        sample(0.0, (1, 2, 2), **text(1.0, 4)), sample(1.0, (1, 2, 2)), sample(2.0, (1, 2, 2), **text(2.0, 2)),
     ]  # fmt: skip
     bare, told = grouped(packed(samples, (0, 3))).batches
     assert "text" not in bare
