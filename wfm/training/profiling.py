@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from wfm.log import get_logger
@@ -89,6 +89,7 @@ def memory_of(learning: Learning) -> dict[str, Any]:
         "optimizer": [tensor for one in players for tensor in one.optimizers.tensors().values()],
         "average": [] if learning.average is None else list(learning.average.state_dict().values()),
     }
+    held = {name: [_here(tensor) for tensor in tensors] for name, tensors in held.items()}
     known = {tensor.data_ptr() for tensors in held.values() for tensor in tensors}
     found: dict[str, Any] = {name: sum(tensor.nbytes for tensor in tensors) for name, tensors in held.items()}
     found["others"] = _kinds(tensor for tensor in _living() if tensor.data_ptr() not in known)
@@ -97,10 +98,16 @@ def memory_of(learning: Learning) -> dict[str, Any]:
     return found
 
 
+def _here(tensor: Tensor) -> Tensor:
+    """What this rank has of a tensor that is spread over ranks."""
+    found: Tensor = getattr(tensor, "_local_tensor", tensor)
+    return found
+
+
 def _living() -> Iterator[Tensor]:
     for one in gc.get_objects():
-        # (by type: some objects of torch warn when they are asked for their class)
-        if issubclass(type(one), Tensor) and one.layout == torch.strided and one.device.type in ("cpu", "cuda"):
+        # whole tensors alone, by type: what torch.compile leaves of its own has no memory
+        if type(one) in (Tensor, nn.Parameter) and one.layout == torch.strided and one.device.type in ("cpu", "cuda"):
             yield one
 
 

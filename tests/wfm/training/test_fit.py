@@ -13,11 +13,13 @@ from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.order import one_shape
 from wfm.data.passes import stoppable
 from wfm.errors import Cancelled, ConfigError, DataError
+from wfm.families.autoregressive.build import transformer
 from wfm.families.diffusion.card import DiffusionTrainingConfig
 from wfm.families.diffusion.fit import whitened
 from wfm.families.tokenizer.card import TokenizerTrainingConfig
 from wfm.families.tokenizer.fit import reconstruction_psnr
-from wfm.models.family import FAMILIES
+from wfm.models.autoregressive.config import AutoregressiveConfig
+from wfm.models.family import FAMILIES, Fitting
 from wfm.models.folder import save_model
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.pulse import sign
@@ -293,11 +295,14 @@ def test_shapes_that_a_network_cannot_take_are_refused_by_name():
         FAMILIES.load("diffusion").fitting().require_shapes(model, config, [(3, 3, 2)])
     raster = WorldTrainingConfig.parse({"family": "autoregressive", "autoregressive": RASTER})
     fitting = FAMILIES.load("autoregressive").fitting()
-    fitting.require_shapes(None, raster, shapes[:1])
+    model = transformer(AutoregressiveConfig.parse({**RASTER, "context_positions": 12}))
+    fitting.require_shapes(model, raster, shapes[:2])
+    with pytest.raises(ConfigError, match="context"):
+        fitting.require_shapes(model, raster, shapes)  # 24 tokens
     with pytest.raises(
         ConfigError, match=r"family autoregressive takes one shape .* are of 3: \(1, 2, 2\), \(3, 2, 2\)"
     ):
-        fitting.require_shapes(None, raster, shapes)
+        Fitting.require_shapes(fitting, None, raster, shapes)  # what a family says that says nothing
 
 
 def test_going_on_from_another_network_is_refused(tmp_path):

@@ -260,5 +260,5 @@ def test_the_budget_is_in_what_and_checkpoints_are_not():
     # mixture: the table enters by its content, wherever it lies
     assert set(config.how()) == {
         "checkpoint_every", "checkpoint_seconds", "checkpoint_store_seconds", "checkpoint_drain_seconds", "stall_seconds",
-        "threads", "mixture", "loader", "reading", "accumulation", "device", "profile", "peak_flops", "tensorboard",
+        "threads", "mixture", "loader", "reading", "accumulation", "device", "profile", "data", "peak_flops", "tensorboard",
     }  # fmt: skip
