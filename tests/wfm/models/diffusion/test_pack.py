@@ -247,7 +247,7 @@ def test_padding_to_a_fixed_size_changes_nothing():
 
 def test_what_does_not_fit_is_refused():
     model, packed = made(("past", "text")), pack_of(("past", "text"))
-    for name, most in (("tokens", 40), ("segments", 7), ("frames", 14), ("context", 3)):
+    for name, most in (("tokens", 30), ("segments", 4), ("frames", 7), ("context", 1)):
         limits = PackLimits(**{**vars(LIMITS), name: most})
         with pytest.raises(ConfigError, match=f"limits.{name}"):
             DenoisingObjective(EDMConfig(), limits).loss(model, grouped(packed), 0)
