@@ -293,11 +293,11 @@ def test_shapes_that_a_network_cannot_take_are_refused_by_name():
         FAMILIES.load("diffusion").fitting().require_shapes(model, config, [(3, 3, 2)])
     raster = WorldTrainingConfig.parse({"family": "autoregressive", "autoregressive": RASTER})
     fitting = FAMILIES.load("autoregressive").fitting()
-    fitting.require_shapes(None, raster, shapes[:1])
-    with pytest.raises(
-        ConfigError, match=r"family autoregressive takes one shape .* are of 3: \(1, 2, 2\), \(3, 2, 2\)"
-    ):
-        fitting.require_shapes(None, raster, shapes)
+    network = FAMILIES.load("autoregressive").network_class()
+    fitting.require_shapes(network(raster.autoregressive), raster, shapes)
+    small = network(raster.autoregressive.model_copy(update={"context_positions": 4}))
+    with pytest.raises(ConfigError, match="more than this model's context of 4"):
+        fitting.require_shapes(small, raster, shapes)
 
 
 def test_going_on_from_another_network_is_refused(tmp_path):
