@@ -59,10 +59,12 @@ def save_model(
     action_spec: ActionSpec | None = None,
     extra: Mapping[str, Any] | None = None,
     max_shard_bytes: int | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write `module` and what it takes to build it again. The folder is created; each file is replaced as a whole.
 
-    Weights are one file, or shards of at most `max_shard_bytes`. Raises ConfigError for a configuration class that
+    Weights are one file, or shards of at most `max_shard_bytes`; `tensors`: these in the place of the module's, where they are
+    spread over ranks. Raises ConfigError for a configuration class that
     belongs to no family.
     """
     path = Path(folder)
@@ -72,7 +74,7 @@ def save_model(
         raise ConfigError(
             f"{type(config).__name__} is a part of family {family.name}, whose models are saved with a {family.config.__name__}"
         )
-    save_sharded(module.state_dict(), path, STEM, max_shard_bytes=max_shard_bytes)
+    save_sharded(module.state_dict() if tensors is None else tensors, path, STEM, max_shard_bytes=max_shard_bytes)
     card = {
         "schema_version": SCHEMA_VERSION,
         "family": family.name,

@@ -86,6 +86,14 @@ class Ranks:
         """Whether `flag` holds on every rank."""
         return not self.any_of(not flag, label=label)[0]
 
+    def any_of_many(self, flags: Sequence[bool], label: str = "any of many") -> list[bool]:
+        """`any_of` for as many flags as there are, as many on each rank: one row where the ranks' flags are alike."""
+        mine = bytes(flags)
+        if self.size == 1 or len({row[0] for row in self._exchange(label, float(zlib.crc32(mine)))}) == 1:
+            return list(flags)
+        every = self._texts(label, mine, len(mine))
+        return [any(given) for given in zip(*every, strict=True)]
+
     def barrier(self, label: str) -> None:
         """Wait until every rank is here."""
         if self.size > 1:
@@ -151,12 +159,15 @@ class Ranks:
     def add_up(self, module: "nn.Module", *numbers: "Tensor", label: str = "gradients") -> None:
         """Add up the gradients of `module` over the ranks, in place, and scalars such as the loss. Each rank's are of its part
         of a mean over the global batch, divided already. A parameter without a gradient on any rank stays without; one that
-        some ranks have none for counts as 0 there. Frozen parameters are left alone. Nothing is read from a device."""
+        some ranks have none for counts as 0 there. Frozen parameters are left alone. Nothing is read from a device. Those
+        of spread parameters are added up already, by the backward pass (`wfm.parallel.spread`)."""
         if self.size == 1:
             return
         import torch
 
-        learning = [p for p in module.parameters() if p.requires_grad]
+        from wfm.parallel.shards import is_spread
+
+        learning = [p for p in module.parameters() if p.requires_grad and not is_spread(p)]
         has = bytes(p.grad is not None for p in learning)
         rows = self._exchange(label, float(zlib.crc32(has)))
         with torch.no_grad(), self._only_together():
@@ -181,6 +192,8 @@ class Ranks:
             return
         import torch
 
+        from wfm.parallel.alike import refuse_batch_statistics
+
         refuse_batch_statistics(module)
         tensors = (*module.parameters(), *module.buffers())
         self.require_equal(sum(tensor.numel() for tensor in tensors), "the model's size")
@@ -189,16 +202,21 @@ class Ranks:
                 self._from_first(tensor, "first weights")
 
     def require_alike(self, *modules: "nn.Module", label: str) -> None:
-        """Raise RanksDiffer, naming the ranks, unless all hold the same parameters and buffers as rank 0, bit for bit."""
+        """Raise RanksDiffer, naming the ranks, unless all hold the same parameters and buffers as rank 0, bit for bit; of
+        spread parameters, unless all that hold the same part do."""
         if self.size == 1:
             return
+        from wfm.parallel.alike import hash_of, parts_held
+
         hashes = self.gather([hash_of(module) for module in modules], label)
-        other = [rank for rank, found in enumerate(hashes) if found != hashes[0]]
+        places: list[list[int]] = self.gather(parts_held(modules), label)
+        first = [places.index(place) for place in places]
+        other = [rank for rank, found in enumerate(hashes) if found != hashes[first[rank]]]
         if other:
             raise RanksDiffer(
-                f"{label}: rank {', '.join(map(str, other))} of {self.size} holds other weights than rank 0. Ranks take the "
-                "same steps only on the same kind of machine with as many threads each, and with sound memory. Nothing of "
-                "this was kept: the last checkpoint is whole"
+                f"{label}: rank {', '.join(map(str, other))} of {self.size} holds other weights than rank {first[other[0]]}. "
+                "Ranks take the same steps only on the same kind of machine with as many threads each, and with sound memory. "
+                "Nothing of this was kept: the last checkpoint is whole"
             )
 
     # How it travels
@@ -368,30 +386,3 @@ def _buckets(gradients: "Sequence[Tensor]") -> "Iterator[list[Tensor]]":
         size += gradient.nbytes
     if bucket:
         yield bucket
-
-
-def hash_of(module: "nn.Module") -> str:
-    """sha256 of all parameters and buffers."""
-    import hashlib
-
-    import torch
-
-    found = hashlib.sha256()
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        found.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
-
-
-def refuse_batch_statistics(module: "nn.Module") -> None:
-    """Raise ConfigError for layers that normalise by the samples of a batch: a rank sees only its share of them."""
-    from torch import nn
-
-    for name, layer in module.named_modules():
-        running = isinstance(layer, nn.modules.instancenorm._InstanceNorm) and layer.track_running_stats
-        batch = isinstance(layer, nn.modules.batchnorm._BatchNorm) and not isinstance(layer, nn.SyncBatchNorm)
-        if running or batch:
-            raise ConfigError(
-                f"layer {name!r} is a {type(layer).__name__}, whose statistics are of the samples that it sees: with several "
-                "ranks that is a share of the batch. Use GroupNorm, LayerNorm or SyncBatchNorm, or one rank"
-            )

@@ -6,9 +6,11 @@ Rooms, in reading order:
     config       TrainingConfig: steps, batch, optimiser, schedule, checkpoints, and what all training configs have; torch-free
     data_config  recipes: sources, rates, lanes, phases, batches or packs; torch-free
     optim        parameter groups, AdamW and Muon
+    muon         orthogonalised momentum, of matrices that are spread over ranks too
     schedule     the learning rate as a function of the step
     ema          the running average of the weights that sampling uses
-    checkpoint   what a killed run resumes from, bit for bit
+    checkpoint   what a killed run resumes from, bit for bit; learning: everything that changes in a run, to files and back
+                 (sharded: in parts, which any number of ranks reads; behind: written while the steps go on)
     metrics      curves as JSON lines
     pace         when to save, and how far a training may run ahead of the store
     step         the gradient of one step, over micro-batches and ranks; divergence: a loss that is no number
@@ -29,7 +31,7 @@ Rooms, in reading order:
 """
 
 __all__ = [
-    "checkpoint", "config", "data_config", "device", "divergence", "ema", "encode", "encode_config", "encode_text", "encoded",
-    "external_files", "fit", "fit_world_model", "guard", "held_out", "joint", "loop", "meter", "metrics", "moments",
-    "objective", "optim", "order", "pace", "profiling", "schedule", "step", "task",
+    "behind", "checkpoint", "config", "data_config", "device", "divergence", "ema", "encode", "encode_config", "encode_text",
+    "encoded", "external_files", "fit", "fit_world_model", "guard", "held_out", "joint", "learning", "loop", "meter", "metrics",
+    "moments", "muon", "objective", "optim", "order", "pace", "profiling", "schedule", "sharded", "step", "task",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
     <scratch>/checkpoint-00000300/   model.safetensors  average.safetensors  optimizer.safetensors  metrics.jsonl  state.json
                                      with a second player: rival.safetensors  rival_optimizer.safetensors
+                                     of a model spread over ranks: model.rank-00000-of-00004.safetensors ... (`sharded`)
 
 A checkpoint is written beside its name on this machine and renamed into place, so a folder of that name is whole; the two
 newest are kept. Where the scratch folder is that of a key in a store, each goes to the store too, behind the training's back
@@ -18,92 +19,35 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from torch import Tensor, nn
 
 from wfm.artifacts import schema
 from wfm.artifacts.atomic import create_folder
 from wfm.artifacts.checkpoint_record import RECORD, CheckpointRecord, list_files, read_folder, verify
 from wfm.artifacts.checkpoints import Checkpoints, Name
+from wfm.artifacts.listing import FileEntry
 from wfm.artifacts.uploads import Uploads
+from wfm.artifacts.verified import hash_file
 from wfm.crash_points import crash_point
 from wfm.errors import DataError, TryAgain
 from wfm.log import get_logger
-from wfm.models.convert.filling import check_entries
-from wfm.models.convert.reading import open_tensors
-from wfm.models.folder import load_exactly, load_tensors, save_tensors
 from wfm.parallel.ranks import ALONE, Ranks
-from wfm.pulse import beat
+from wfm.training.behind import Writer
 from wfm.training.config import TrainingConfig
-from wfm.training.ema import Average
-from wfm.training.optim import Optimizers
+from wfm.training.learning import Learning, Player, copied, gathered_tensors
 
 KEPT = 2
 CURVE = "metrics.jsonl"
 _PREFIX = "checkpoint-"
 _log = get_logger(__name__)
 
+__all__ = ["CURVE", "KEPT", "Keeper", "Learning", "Player", "Scratch"]
+
 Scratch = Path | Checkpoints
 """Where a training keeps what it would go on from: a folder of this machine, or the checkpoints of a key in a store."""
-
-
-@dataclass(frozen=True)
-class Player:
-    """A module that learns, and what makes it learn."""
-
-    module: nn.Module
-    optimizers: Optimizers
-
-
-@dataclass(frozen=True)
-class Learning:
-    """Everything in a run that changes as it learns."""
-
-    model: Player
-    average: Average | None = None
-    rival: Player | None = None
-
-    def save(self, folder: Path) -> dict[str, list[str]]:
-        """Write every tensor. Returns the parameters without an optimiser's state, by file: those that had no gradient yet."""
-        stateless = {}
-        for stem, optimizer, player in self._players():
-            save_tensors(player.module.state_dict(), folder / f"{stem}.safetensors")
-            crash_point("half_checkpoint")
-            beat("save")
-            save_tensors(player.optimizers.tensors(), folder / f"{optimizer}.safetensors")
-            beat("save")
-            stateless[optimizer] = player.optimizers.stateless()
-        if self.average is not None:
-            save_tensors(self.average.state_dict(), folder / "average.safetensors")
-            beat("save")
-        return stateless
-
-    def check(self, folder: Path, stateless: dict[str, list[str]]) -> None:
-        """Raise DataError unless `load` would find exactly the tensors that it needs. Reads headers only."""
-        for stem, optimizer, player in self._players():
-            _check(folder, stem, player.module.state_dict())
-            if optimizer not in stateless:
-                raise DataError(f"{folder}: it does not say which parameters of {optimizer} have no state")
-            _check(folder, optimizer, player.optimizers.wanted(set(stateless[optimizer])))
-        if self.average is not None:
-            _check(folder, "average", self.average.state_dict())
-
-    def load(self, folder: Path) -> None:
-        """Put the tensors of a checkpoint that was checked back in place, all of them."""
-        for stem, optimizer, player in self._players():
-            load_exactly(player.module, _tensors(folder, stem), str(folder))
-            player.optimizers.restore(_tensors(folder, optimizer))
-        if self.average is not None:
-            self.average.load_state_dict(_tensors(folder, "average"))
-
-    def _players(self) -> Iterator[tuple[str, str, Player]]:
-        yield "model", "optimizer", self.model
-        if self.rival is not None:
-            yield "rival", "rival_optimizer", self.rival
 
 
 @dataclass(frozen=True)
@@ -152,6 +96,10 @@ class Keeper:
         "On their way to the store; None without one, and on other ranks."
         self._offered = -float("inf")
         self._passed: list[int] = []
+        self.together = ranks.size > 1 and learning.spread
+        "Whether all ranks `keep`, and not the first alone."
+        self._one_folder = False
+        self._writer = Writer(ranks, config.stall_seconds)
 
     # -- going on
 
@@ -162,6 +110,7 @@ class Keeper:
         RanksDiffer for ranks of different runs.
         """
         self._ranks.require_equal(self._fingerprint, "the fingerprint of data, model and config")
+        self._one_folder = self.together and self._see_one_folder()
         candidates = iter(self._found() if self._ranks.leads else ())
         while (proposed := self._proposed(candidates)) is not None:
             found, folder = proposed
@@ -177,6 +126,17 @@ class Keeper:
                 max(self._passed),
             )
         return None
+
+    def _see_one_folder(self) -> bool:
+        """Whether all ranks see the same scratch folder, and no copies of it on machines of their own."""
+        mark = self.folder / f".ranks-{os.getpid()}-{time.time_ns()}"
+        if self._ranks.leads:
+            mark.touch()
+        name = self._ranks.broadcast(mark.name, "scratch folder")
+        found = self._ranks.all((self.folder / name).exists(), "scratch folder")
+        if self._ranks.leads:
+            mark.unlink()
+        return found
 
     def _require_store(self, step: int) -> None:
         """One that some ranks cannot read is passed over where there may be another in the store, which all can."""
@@ -218,7 +178,7 @@ class Keeper:
             _log.warning(
                 "the checkpoint of step %d is whole: %d steps are made again", found.record.step, max(again, 0)
             )
-        self._learning.load(folder)
+        self._learning.load(folder, schema.fit(_State, found.record.state, "its state").stateless)
         if not self._ranks.leads:
             return
         self._clear_above(found.record.step)
@@ -314,11 +274,51 @@ class Keeper:
         guard: Mapping[str, Any] | None = None,
         last: bool = False,
     ) -> None:
-        """Write the state after `step` steps on this machine and offer it to the store (`last`: whatever the interval is)."""
+        """Write the state after `step` steps on this machine and offer it to the store (`last`: whatever the interval is). What
+        is spread is written behind the training's back, and the last one waited for."""
+        stateless = self._learning.stateless()
+        state = _State(data, stateless, dict(meter or {}), dict(guard or {}))
+        if self.together:
+            self._keep_together(step, state, last)
+        else:
+            if not self._place(step).exists():
+                temporary = self._temporary(self._place(step))
+                self._learning.save(temporary)
+                self._name(temporary, step, state, list_files(temporary))
+            self._offer(step, last)
+
+    def _keep_together(self, step: int, state: _State, last: bool) -> None:
+        """`keep` of what is spread: all ranks are here. Each writes its parts where all see one folder; else they are put
+        together on rank 0, which writes them as one process would."""
+        self._writer.wait()
         final = self._place(step)
-        if not final.exists():
-            self._write(final, step, lambda stateless: _State(data, stateless, dict(meter or {}), dict(guard or {})))
-        config, now = self._config, time.monotonic()
+        begun = self._ranks.leads and not final.exists()
+        name = self._ranks.broadcast(self._temporary(final).name if begun else "", "folder of a checkpoint")
+        if name and self._one_folder:
+            taken = {stem: copied(tensors, self._ranks.rank) for stem, tensors in self._learning.stems()}
+            self._copy_curve(self.folder / name)
+
+            def named(files: tuple[FileEntry, ...]) -> None:
+                self._name(self.folder / name, step, state, (*files, *self._curve_in(self.folder / name)))
+                self._offer(step, last)
+
+            self._writer.begin(self.folder / name, taken, named)
+            if last:
+                self._writer.wait()
+                self._ranks.barrier("the last checkpoint is written")
+            return
+        if name:
+            whole_ones = [(stem, gathered_tensors(tensors)) for stem, tensors in self._learning.stems()]
+            if self._ranks.leads:
+                self._learning.save(self.folder / name, whole_ones)
+                self._name(self.folder / name, step, state, list_files(self.folder / name))
+        if self._ranks.leads:
+            self._offer(step, last)
+        self._ranks.barrier("a checkpoint is written")
+
+    def _offer(self, step: int, last: bool) -> None:
+        """A named checkpoint to the store; older ones go."""
+        final, config, now = self._place(step), self._config, time.monotonic()
         if self.uploads is not None and (last or now - self._offered >= config.checkpoint_store_seconds):
             self._offered = now
             self.uploads.offer(final, read_folder(final), urgent=last)
@@ -327,16 +327,23 @@ class Keeper:
             if old not in using:
                 shutil.rmtree(old, ignore_errors=True)
 
-    def _write(self, final: Path, step: int, state: Callable[[dict[str, list[str]]], _State]) -> None:
-        temporary = self._temporary(final)
-        stateless = self._learning.save(temporary)
-        if self.curve.exists():
-            shutil.copyfile(self.curve, temporary / CURVE)
+    def _copy_curve(self, folder: Path) -> None:
+        if self.curve.exists() and self._ranks.leads:
+            shutil.copyfile(self.curve, folder / CURVE)
+
+    def _curve_in(self, folder: Path) -> list[FileEntry]:
+        return [FileEntry(CURVE, *hash_file(folder / CURVE, fsync=True))] if (folder / CURVE).exists() else []
+
+    def _name(self, temporary: Path, step: int, state: _State, files: tuple[FileEntry, ...]) -> None:
+        """Give a folder with all its tensors a record and its name."""
+        if not (temporary / CURVE).exists() and self.curve.exists():
+            self._copy_curve(temporary)
+            files = (*files, *self._curve_in(temporary))
         record = CheckpointRecord(
             step,
             self._fingerprint,
-            list_files(temporary),
-            asdict(state(stateless)),
+            tuple(sorted(files, key=lambda entry: entry.path)),
+            asdict(state),
             fence=0 if self._store is None else self._store.fence,
             key="" if self._store is None else self._store.key,
         )
@@ -345,7 +352,7 @@ class Keeper:
             file.flush()
             os.fsync(file.fileno())
         crash_point("checkpoint_unnamed")
-        create_folder(temporary, final)
+        create_folder(temporary, self._place(step))
         crash_point("checkpoint_named")
 
     def taken_over(self) -> str:
@@ -388,12 +395,3 @@ def _is_damage(error: Exception) -> bool:
     """Whether a checkpoint itself is at fault, and no trouble that passes."""
     gone = isinstance(error, FileNotFoundError | NotADirectoryError)
     return isinstance(error, DataError) or gone or (isinstance(error, OSError) and error.errno == errno.EIO)
-
-
-def _check(folder: Path, stem: str, wanted: dict[str, Tensor]) -> None:
-    with open_tensors(folder / f"{stem}.safetensors") as file:
-        check_entries(wanted, file.entries, str(file.path))
-
-
-def _tensors(folder: Path, stem: str) -> dict[str, Tensor]:
-    return load_tensors(folder / f"{stem}.safetensors")

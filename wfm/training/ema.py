@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
+from wfm.parallel.shards import part_of
 from wfm.training.config import WIDEST, TrainingConfig
 
 
@@ -27,7 +28,7 @@ def gamma_of(width: float) -> float:
 
 class Average:
     """Averaged copies of a module's parameters, in fp32 or better: in half precision an average loses most of what it is moved
-    by. Buffers are taken as they are."""
+    by. Buffers are taken as they are. Of parameters that are spread over ranks each rank averages its part."""
 
     def __init__(self, module: nn.Module) -> None:
         self.average = {name: _exact_copy(parameter) for name, parameter in module.named_parameters()}
@@ -42,24 +43,24 @@ class Average:
     def update(self, module: nn.Module, step: int) -> None:
         """Take in the weights after optimiser step `step` (1-based)."""
         names, live = zip(*module.named_parameters(), strict=True)
-        averages = [self.average[name] for name in names]
-        exact = [p.detach().to(average.dtype) for p, average in zip(live, averages, strict=True)]
+        averages = [part_of(self.average[name]) for name in names]
+        exact = [part_of(p.detach()).to(average.dtype) for p, average in zip(live, averages, strict=True)]
         torch._foreach_lerp_(averages, exact, self.weight(step))
 
     @torch.no_grad()
     def swap(self, module: nn.Module) -> None:
         """Exchange the module's weights with the average; calling it twice changes nothing."""
         for name, parameter in module.named_parameters():
-            average = self.average[name]
-            if parameter.dtype == average.dtype:
-                kept = parameter.detach().clone()
-                parameter.copy_(average)
+            mine, average = part_of(parameter.detach()), part_of(self.average[name])
+            if mine.dtype == average.dtype:
+                kept = mine.clone()
+                mine.copy_(average)
                 average.copy_(kept)
             elif name in self._live:
-                parameter.copy_(self._live.pop(name))
+                mine.copy_(self._live.pop(name))
             else:
-                self._live[name] = parameter.detach().clone()
-                parameter.copy_(average)
+                self._live[name] = mine.clone()
+                mine.copy_(average)
 
     def state_dict(self) -> dict[str, Tensor]:
         """The averages by parameter name."""

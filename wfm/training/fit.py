@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from wfm.data.loader.loading import Loader
 from wfm.data.mixture import Mixture
 from wfm.data.passes import stops_passes
 from wfm.models.family import FAMILIES, Family, Fitting
 from wfm.models.folder import count_parameters, open_model, save_model
+from wfm.models.parallel_config import ParallelConfig
 from wfm.models.seeding import seed_everything
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.parallel.spread import gathered, mesh_over, shape_of_mesh, spread_over
 from wfm.training.checkpoint import Scratch
 from wfm.training.config import TrainedConfig
 from wfm.training.device import place
@@ -59,7 +62,8 @@ def fit(
 ) -> dict[str, Any]:
     """Train on the samples of a task, drawn as `config.training` and `mixture` say, and close it. Rank 0 writes `out/model/`,
     what belongs to it, and `out/metrics.jsonl`. Returns what was done, as a stage says it in its manifest."""
-    settings = config.training
+    settings, parallel = config.training, getattr(config, "parallel", ParallelConfig())
+    shape_of_mesh(ranks.size, parallel.shard, parallel.replicate)  # refused now
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with closing(task):
@@ -85,15 +89,22 @@ def fit(
                 run={"config": config.what(), "files": external_files(config), **note},
                 description=config.family,
                 ranks=ranks,
+                spread=lambda model: spread_over(
+                    mesh_over(ranks, shard=parallel.shard, replicate=parallel.replicate),
+                    model,
+                    FAMILIES.load(config.family).blocks(model),
+                ),
             )
+    tensors = gathered(learner.model, keep=ranks.leads)
     if ranks.leads:
-        _save(learner, result, out)
+        _save(learner, tensors, result, out)
     return {**task.counts, "parameters": count_parameters(learner.model), **result.told(), **note, **ordered}
 
 
-def _save(learner: Learner, result: TrainingResult, out: Path) -> None:
+def _save(learner: Learner, tensors: Mapping[str, Tensor], result: TrainingResult, out: Path) -> None:
     extra = {"validation": result.final, **learner.extra}
-    save_model(learner.model, learner.card, out / "model", action_spec=learner.action_spec, extra=extra)
+    folder = out / "model"
+    save_model(learner.model, learner.card, folder, action_spec=learner.action_spec, extra=extra, tensors=tensors)
     for name, (module, card, told) in learner.beside.items():
         save_model(module, card, out / name, extra=told)
     shutil.copyfile(result.curve, out / "metrics.jsonl")

@@ -31,6 +31,7 @@ from wfm.log import get_logger, progress
 from wfm.models.fast_cpu import fast_cpu
 from wfm.models.loss import Mean
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.parallel.spread import Whole
 from wfm.pulse import beat, expecting
 from wfm.stopping import FOR_THE_END, left
 from wfm.training.checkpoint import Keeper, Learning, Player, Scratch
@@ -92,6 +93,10 @@ class TrainingResult:
         return {**{name: getattr(self, name) for name in names}, **left_out, "validation": self.final}
 
 
+def _whole(model: nn.Module) -> Whole:
+    return Whole()
+
+
 def train(
     model: nn.Module,
     objective: Objective | SummedObjective,
@@ -105,6 +110,7 @@ def train(
     run: Mapping[str, Any] | None = None,
     description: str = "training",
     ranks: Ranks = ALONE,
+    spread: Callable[[nn.Module], Whole] = _whole,
 ) -> TrainingResult:
     """Train `model` in place for `config.steps` steps; it ends with the averaged weights. `scratch`: where it
     keeps what it would go on from (`wfm.training.checkpoint`). It goes where `data` puts its batches, and on a CPU it is
@@ -115,6 +121,8 @@ def train(
     (after writing a checkpoint) when `stopping()` turns true, LeaseHeld (without one) when another process has taken the work
     over, TrainingDiverged for a loss or gradient that is not finite: at the next point, validation or checkpoint, of which none
     is then made. A step waits for nothing that the device computes; what it found is read when a point of the curves is due.
+
+    `spread(model)` spreads its parameters over the ranks (`wfm.parallel.spread`), and they stay so.
 
     Each of `ranks` calls this with the same model and data and takes its share of every batch; all of them end alike,
     whichever was asked to stop or failed. Rank 0 alone writes. All validate: as quick as one of them would be, and none waits.
@@ -131,13 +139,14 @@ def train(
     with ranks.telling():
         for module in modules:
             ranks.begin_alike(module)
+        laid = spread(model)
         optimizers = Optimizers(model, config)
         average = average_of(model, config)
         second = None if rival is None else Player(rival.module, Optimizers(rival.module, rival.config))
         sound = [Sound(description, config.learning_rate)]
         if rival is not None:
             sound.append(Sound(f"{description} (second player)", rival.config.learning_rate))
-        stepping, meter = Step(model, objective, config, ranks, rival, device), Meter()
+        stepping, meter = Step(model, objective, config, ranks, rival, device, laid), Meter()
         guard = Guard(config.guard, modules, description) if config.guard.most_left_out else None
         fingerprint = fingerprint_of(model, config, data, rival, run)
         learning = Learning(Player(model, optimizers), average, second)
@@ -162,7 +171,7 @@ def train(
             ranks.require_alike(*modules, label=f"{description}, step {step}")
             _tell_replaced(data, ranks)
             measured = meter.save(ranks)
-            if ranks.leads:
+            if ranks.leads or keeper.together:
                 crash_point("before_checkpoint")
                 extra = {"meter": measured, "guard": {} if guard is None else guard.state()}
                 keeper.keep(step, data.state(), **extra, last=last)
@@ -246,7 +255,7 @@ def train(
                 if validate is not None and (last or (config.validate_every and done % config.validate_every == 0)):
                     _require(sound)
                     with expecting("validation", limit):
-                        final = ranks.broadcast(_validated(model, average, validate), "validation")
+                        final = ranks.broadcast(_validated(model, average, laid, validate), "validation")
                     beat("validation")
                     if curve is not None:
                         curve.add(done, {f"validation_{name}": value for name, value in final.items()})
@@ -263,7 +272,7 @@ def train(
             model.eval()
             if validate is not None and not final:  # killed between the last step and the end
                 with torch.no_grad():
-                    final = ranks.broadcast(validate(model), "validation")
+                    final = ranks.broadcast(laid.run(validate, model), "validation")
             crash_point("before_end")
             ranks.barrier("end")
     seconds = time.monotonic() - began
@@ -369,13 +378,13 @@ def fingerprint_of(
 
 
 @torch.no_grad()
-def _validated(model: nn.Module, average: Average | None, validate: Validate) -> dict[str, float]:
+def _validated(model: nn.Module, average: Average | None, laid: Whole, validate: Validate) -> dict[str, float]:
     """Run a validation with the averaged weights, leaving everything as it was."""
     if average is not None:
         average.swap(model)
     model.eval()
     try:
-        return validate(model)
+        return laid.run(validate, model)
     finally:
         model.train()
         if average is not None:

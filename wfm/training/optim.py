@@ -1,65 +1,15 @@
-"""Optimisers: AdamW for everything, or Muon for the hidden matrices with AdamW for the rest.
-
-Muon (Jordan et al. 2024) replaces the momentum of a matrix by the nearest semi-orthogonal one (five Newton-Schulz
-steps), so every direction of the matrix learns at the same speed. For a run of a few hundred steps that is worth
-more than what it costs.
+"""Optimisers: AdamW for everything, or Muon (`muon`) for the hidden matrices with AdamW for the rest, which for a run of a few
+hundred steps is worth more than what it costs. Of parameters that are spread over ranks each rank keeps the state of its part.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
+from wfm.parallel.shards import scale_down, total_norm
 from wfm.training.config import TrainingConfig
-
-_NS = (3.4445, -4.7750, 2.0315)
-
-
-class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised. Parameters are matrices; step size is scaled by sqrt(max(1, rows / columns))."""
-
-    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """One update. Matrices of one shape are orthogonalised together."""
-        for group in self.param_groups:
-            by_shape: dict[tuple[int, int], list[nn.Parameter]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    by_shape.setdefault(tuple(parameter.shape), []).append(parameter)
-            for shape, parameters in by_shape.items():
-                self._update(parameters, shape, group)
-
-    def _update(self, parameters: list[nn.Parameter], shape: tuple[int, int], group: dict[str, Any]) -> None:
-        directions = []
-        for parameter in parameters:
-            gradient = parameter.grad
-            assert gradient is not None
-            state = self.state[parameter]
-            if not state:
-                state["momentum"] = torch.zeros_like(parameter)
-            state["momentum"].lerp_(gradient, 1 - group["momentum"])
-            directions.append(gradient.lerp(state["momentum"], group["momentum"]))  # Nesterov
-        updates = orthogonalise(torch.stack(directions))
-        scale = max(1.0, shape[0] / shape[1]) ** 0.5
-        for parameter, update in zip(parameters, updates, strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(update, alpha=-group["lr"] * scale)
-
-
-def orthogonalise(matrices: Tensor, steps: int = 5) -> Tensor:
-    """Matrices `[N, rows, columns]` with all singular values moved near 1 (between about 0.7 and 1.2)."""
-    a, b, c = _NS
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+from wfm.training.muon import Muon
 
 
 class Optimizers:
@@ -134,14 +84,14 @@ class Optimizers:
 
 
 def norm_of(module: nn.Module) -> Tensor:
-    """The norm of all gradients of a module, a scalar on its device."""
-    return torch.nn.utils.get_total_norm([p.grad for p in module.parameters() if p.grad is not None])
+    """The norm of all gradients of a module, a scalar on its device; of spread ones over all ranks, which all ask."""
+    return total_norm(p.grad for p in module.parameters() if p.grad is not None)
 
 
 def clip(module: nn.Module, norm: Tensor, limit: float) -> None:
     """Scale the gradients of a module, whose norm is known, to at most `limit`; 0: no limit. Waits for nothing."""
     if limit:
-        torch.nn.utils.clip_grads_with_norm_(module.parameters(), limit, norm)
+        scale_down([p.grad for p in module.parameters() if p.grad is not None], limit, norm)
 
 
 def is_hidden_matrix(name: str, parameter: nn.Parameter) -> bool:

@@ -9,7 +9,6 @@ is added or divided that would not be without either: dense training keeps its b
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from wfm.models.loss import Mean
 from wfm.parallel.ranks import Ranks
+from wfm.parallel.spread import Whole
 from wfm.training.config import TrainingConfig
 from wfm.training.device import computing
 from wfm.training.objective import Rival, counts_of, part_of
@@ -60,9 +60,11 @@ class Step:
         ranks: Ranks,
         rival: Rival | None = None,
         device: torch.device = CPU,
+        spread: Whole = Whole(),  # noqa: B008 - it has no state
     ) -> None:
         self._model, self._objective, self._rival = model, objective, rival
         self._parts, self._ranks = config.accumulation, ranks
+        self._spread = spread
         self._computing = partial(computing, device, config.precision)
 
     def gradients(self, batch: Any, step: int) -> Found:
@@ -78,14 +80,17 @@ class Step:
         theirs: list[Tensor] = []
         values: dict[str, Mean] = {}
         for place, part in enumerate(parts):
-            with sharing(self._model, last=place == len(parts) - 1):
-                with self._computing():
-                    loss, found = part_of(self._objective, self._model, part.batch, step, counts[place], whole)
-                loss = loss if part.weight else loss * 0.0
-                loss.backward()  # type: ignore[no-untyped-call]
+            self._spread.communicate(place == len(parts) - 1)
+            with self._computing():
+                loss, found = self._spread.run(
+                    part_of, self._objective, self._model, part.batch, step, counts[place], whole
+                )
+            loss = loss if part.weight else loss * 0.0
+            loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
             theirs += self._against(step, samples[place] / of_rival, found)
             values = joined(values, found) if part.weight else values
+        self._spread.settle(self._ranks)
         rival = None if self._rival is None or not theirs else self._of_all(self._rival.module, theirs)
         return Found(self._of_all(self._model, losses), rival, values)
 
@@ -160,13 +165,3 @@ def joined(values: dict[str, Mean], more: Mapping[str, Mean]) -> dict[str, Mean]
         )
         values[name] = Mean(total, count, value.peak)
     return values
-
-
-@contextmanager
-def sharing(module: nn.Module, *, last: bool) -> Iterator[None]:
-    """A pass of a micro-batch: parameters that are spread over ranks (FSDP) add up their gradients over them in the `last` one
-    alone."""
-    set_sync = getattr(module, "set_requires_gradient_sync", None)
-    if set_sync is not None:
-        set_sync(last)
-    yield

@@ -29,6 +29,7 @@ from wfm.models.diffusion_decoder.objective import DecoderObjective
 from wfm.models.loss import Mean, Summed
 from wfm.models.tokenizer import Tokenizer, TokenizerObjective
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.parallel.spread import Whole
 from wfm.training.config import TrainingConfig
 from wfm.training.joint import JointObjective
 from wfm.training.loop import TrainingResult, train
@@ -300,6 +301,7 @@ def run(
     stopping: Callable[[], bool] = lambda: False,
     validate: Callable[[Any], dict[str, float]] | None = None,
     omitted: Collection[int] = (),
+    spread: Callable[[nn.Module], Whole] = lambda model: Whole(),
     **training: Any,
 ) -> Done:
     """Train for 20 steps, or as `training` says, on an order that leaves out the steps `omitted`."""
@@ -321,6 +323,7 @@ def run(
     result = train(
         made.model, watched, Without(omitted, data, one_shape(data.sample_ids, config.batch_size, 3), transform=in_fp64),
         config, scratch=scratch, stopping=stopping, validate=validate, rival=made.rival, ranks=ranks,
+        spread=spread,
     )  # fmt: skip
     return Done(made.model, None if made.rival is None else made.rival.module, result, watched.seen)
 

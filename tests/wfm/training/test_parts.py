@@ -15,7 +15,8 @@ from wfm.training.divergence import TrainingDiverged
 from wfm.training.ema import ConstantEMA, PowerEMA, average_of, gamma_of
 from wfm.training.encode_config import EncodingConfig
 from wfm.training.metrics import Curve, read_curve
-from wfm.training.optim import Optimizers, is_hidden_matrix, orthogonalise
+from wfm.training.muon import orthogonalise
+from wfm.training.optim import Optimizers, is_hidden_matrix
 from wfm.training.schedule import rate
 
 

@@ -48,15 +48,15 @@ def make_latents(store: Store) -> None:
         whole.commit(stage="encode_latents", kind="latents", parts=[store.part(part).entry("00")])
 
 
-def fit(store: Store, out: Path, scratch: Path, ranks: Ranks = ALONE) -> dict[str, Any]:
-    """What `fit` says that it did."""
+def fit(store: Store, out: Path, scratch: Path, ranks: Ranks = ALONE, **parallel: Any) -> dict[str, Any]:
+    """What `fit` says that it did; `parallel`: how the model lies on ranks."""
     out.mkdir(parents=True, exist_ok=True)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
         torch.manual_seed(0)
         tokenizer = Tokenizer(TokenizerConfig.parse(TOKENIZER)).eval()
-        config = DiffusionTrainingConfig.parse(CONFIG)
+        config = DiffusionTrainingConfig.parse({**CONFIG, "parallel": parallel})
         sources = {"latents": Source(store.artifact(LATENTS))}
         return fit_task(world_task(sources, tokenizer, config), config, out=out, scratch=scratch, ranks=ranks)
     finally:

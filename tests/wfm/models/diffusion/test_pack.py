@@ -140,7 +140,7 @@ def prior_says_something(model: Denoiser) -> None:
 
 def made(names: tuple[str, ...], **more) -> Denoiser:
     fields = fields_of(names)
-    network = {**fields.pop("network"), **more.pop("network", {})}
+    network = {"num_layers": 1, **fields.pop("network"), **more.pop("network", {})}
     model = make_denoiser(network=network, **{**fields, **more}).double()
     prior_says_something(model)
     return model
@@ -290,7 +290,7 @@ def wide_pack(model: Denoiser) -> list[Group]:
 def test_modulations_are_not_kept_token_by_token(monkeypatch):
     """What the modulations of a pack keep is a row for each segment: a pack keeps at most 2 % more than as many tokens in equal
     segments do. Spread over the tokens (the broken twin) it would be a third more."""
-    model = fast_cpu(made((), network={"attention_head_dim": 48}))
+    model = fast_cpu(made((), network={"attention_head_dim": 48, "num_layers": 2}))
     network, groups = model.network, wide_pack(model)
 
     def of_pack() -> Tensor:
@@ -344,7 +344,7 @@ def test_one_graph_for_eleven_packs():
     for limits in (LIMITS, None):
         torch.compiler.reset()
         counter = torch._dynamo.testing.CompileCounter()
-        model, eager = made(names, network={"num_layers": 1}), made(names, network={"num_layers": 1})
+        model, eager = made(names), made(names)
         model.network.blocks[0].compile(backend=counter, dynamic=False)
         objective, plain = DenoisingObjective(EDMConfig(), limits), DenoisingObjective(EDMConfig())
         for packed in packs if limits else packs[:2]:
