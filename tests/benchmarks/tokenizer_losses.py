@@ -221,7 +221,7 @@ def held_out_accuracy(model: Tokenizer, objective: TokenizerObjective, held: np.
         torch.cat([objective.discriminator(part) for part in video.split(8)])
         for video in (as_video(torch.from_numpy(held)), rebuild(model, held))
     )
-    return round(accuracy(real, false), 3)
+    return round(float(accuracy(real, false)), 3)
 
 
 @torch.no_grad()

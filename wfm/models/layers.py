@@ -7,6 +7,8 @@ all. These are plain modules; what makes them fast on a CPU is `fast_cpu`, appli
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -174,8 +176,10 @@ class Attention(nn.Module):
         v: Tensor,
         lengths: Tensor,
     ) -> Tensor:
-        """`attend` of packs, causal by blocks (see `by_blocks` of the core): `[B, N, d]`."""
-        out = self.core.by_blocks(q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3), lengths)  # type: ignore[operator]
+        """`attend` of packs, causal by blocks (see `by_blocks` of the core): `[B, N, d]`. A core of another make, which has no
+        such call, is asked block by block."""
+        by_blocks = getattr(self.core, "by_blocks", None) or partial(block_by_block, self.core)
+        out = by_blocks(q.flatten(0, -3), k.flatten(0, -3), v.flatten(0, -3), lengths)
         return self.to_out[0](out.reshape(*q.shape[:-2], q.shape[-2] * q.shape[-1]))
 
     def attend_visible(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
@@ -194,6 +198,18 @@ class Attention(nn.Module):
         """x `[B, N, d]`, context `[B, M, context_dim]` or None, rope of N positions -> `[B, N, d]`."""
         q, k, v = self.project(x, context, rope)
         return self.attend(q, k, v, mask)
+
+
+def block_by_block(core: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, lengths: Tensor) -> Tensor:
+    """`DotProductAttention.by_blocks` by plain calls: each block against the keys up to its end."""
+    outs, at_q, at_k = [q[:0].to(v)], 0, 0
+    for queries, keys, block in lengths.T.tolist():
+        for first in range(0, queries, max(block, 1)):
+            seen = keys - queries + first + block
+            mine, theirs = slice(at_q + first, at_q + first + block), slice(at_k, at_k + seen)
+            outs.append(core(q[mine], k[theirs], v[theirs], (block,), (seen,), mask="full"))
+        at_q, at_k = at_q + queries, at_k + keys
+    return torch.cat(outs)
 
 
 class GELUProjection(nn.Module):

@@ -8,6 +8,7 @@ from wfm.models.autoregressive import AutoregressiveConfig
 from wfm.models.autoregressive.blocks import Segment
 from wfm.models.autoregressive.pack import packed
 from wfm.models.folder import load_model, save_model
+from wfm.models.layers import DotProductAttention
 from wfm.models.parallel_config import ParallelConfig
 from wfm.models.parallelize import parallelize
 
@@ -211,3 +212,26 @@ def test_what_is_empty_ends_in_an_error_or_in_nothing(build, form):
         assert nothing.shape[0] == 0
         assert (found - model(tokens)[0]).abs().max() < 1e-10
         assert model(tokens[:0]).shape[0] == 0
+
+
+class Other(torch.nn.Module):
+    """A core that knows its one call alone."""
+
+    def __init__(self, core):
+        super().__init__()
+        self.call = core.forward
+
+    def forward(self, *given, **more):
+        return self.call(*given, **more)
+
+
+def test_a_core_of_another_make_is_asked_block_by_block(build, sample):
+    """The same numbers, forward and backward."""
+    model, made = build(order="frame"), []
+    for own in (True, False):
+        for layer in model.layers:
+            core = DotProductAttention()
+            layer.attention.core = core if own else Other(core)
+        out = model(sample[0], {"actions": sample[1]})
+        made.append([out.detach(), *torch.autograd.grad(out.square().sum(), list(model.layers.parameters()))])
+    assert all((one - other).abs().max() < 1e-9 for one, other in zip(*made, strict=True))
