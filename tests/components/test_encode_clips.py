@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.components.one_clip_parts import dataset
@@ -52,7 +53,8 @@ def test_everything_has_its_own_shape_and_joins_its_text_and_signals(
         found.table.column(name).to_pylist() for name in ("clip_id", "start_frame", "num_frames", "mirrored")
     )
     text = {"mirror": True, "text": {"encoder": "minilm", "cache": str(tmp_path / "cache")}}
-    captions = read_text(run_stage("encode_text", text, dataset=data), "train", clips, mirrored)
+    texts = run_stage("encode_text", text, dataset=data)
+    captions = read_text(texts, "train", found.table.column("clip_id"), np.array(mirrored))
     assert len(captions.of_sample) == len(found)
     signals = read_signals(run_stage("encode_signals", {"mirror_signs": {"actions": [-1]}}, dataset=data), "train")
     actions = signals.windows(clips, starts, frames, mirrored=mirrored, mirror_signs={"actions": [-1]})

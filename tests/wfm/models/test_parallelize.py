@@ -6,6 +6,7 @@ import warnings
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import is_fake
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.wfm.models import tiny
@@ -20,7 +21,7 @@ def storages(*more: Tensor) -> dict[int, int]:
     """Bytes by address of all memory that tensors of this process hold."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of objects that are only looked at
-        there = [*more, *(each for each in gc.get_objects() if isinstance(each, Tensor))]
+        there = [*more, *(each for each in gc.get_objects() if isinstance(each, Tensor) and not is_fake(each))]
     return {each.untyped_storage().data_ptr(): each.untyped_storage().nbytes() for each in there}
 
 

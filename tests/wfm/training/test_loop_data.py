@@ -67,14 +67,18 @@ def test_a_stop_while_the_training_waits_for_data_keeps_the_step(tmp_path):
 def test_a_stop_while_one_of_two_ranks_waits_for_data_ends_both(tmp_path, asked, workers):
     """Rank 1 hangs in a read of step 10 or so; rank 0 has its batch and waits for it."""
     hangs = threading.Event()
+    networks = []
+    for _ in range(2):  # here: threads share torch's generator
+        torch.manual_seed(0)
+        networks.append(Network())
 
     def work(ranks: Ranks) -> float:
         data = Held(loader().sources["samples"], 10**6 if ranks.leads else 20, hangs=hangs)
         mine = Loader(data, one_shape(data.ids, 4, 0), LoaderConfig(workers=workers, prefetch_bytes=200))
         stopping = hangs.is_set if ranks.rank in asked else lambda: False
-        torch.manual_seed(0)
+        network = networks[ranks.rank]
         try:
-            train(Network(), Regression(), mine, configuration(), scratch=tmp_path, stopping=stopping, ranks=ranks)
+            train(network, Regression(), mine, configuration(), scratch=tmp_path, stopping=stopping, ranks=ranks)
         finally:
             data.go.set()
             mine.close()
