@@ -59,7 +59,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     info.mkdir()
     (folder / "__init__.py").write_text("")
     (folder / "card.py").write_text(CARD)
-    (folder / "fit.py").write_text("from wfm.models.seeding import seeded_generator\n\nSTEP = 1\n")
+    (folder / "fit.py").write_text("from wfm.models.least_squares import LeastSquares\n\nSTEP = 1\n")
     (folder / "table.json").write_text("[1]")
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: next-frames\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[wfm.families]\nnext_frame = next_frames.card:FAMILY\n")
@@ -92,7 +92,7 @@ def test_an_edited_file_of_a_plug_in_makes_its_stages_run_again_and_no_others(pa
     own = {"train_next_frame", "generate_next_frame", "evaluate_next_frame", "publish_next_frame", "write_report"}
     first = _keys(store)
     assert own < set(first)
-    (package / "fit.py").write_text("from wfm.models.seeding import seeded_generator\n\nSTEP = 2\n")
+    (package / "fit.py").write_text("from wfm.models.least_squares import LeastSquares\n\nSTEP = 2\n")
     second = _keys(store)
     assert _moved(first, second) == own
     (package / "table.json").write_text("[2]")  # what is not Python decides too
@@ -103,9 +103,9 @@ def test_an_edited_file_of_a_plug_in_makes_its_stages_run_again_and_no_others(pa
 
 def test_a_plug_in_brings_what_it_imports_of_ours(package: Path) -> None:
     use = Use(FAMILIES, "next_frame", "fit")
-    assert {"next_frames", "wfm.models.seeding", "wfm.training.config"} <= set(closure("encode_text", (use,)))
+    assert {"next_frames", "wfm.models.least_squares", "wfm.training.config"} <= set(closure("encode_text", (use,)))
     assert {"next_frames/fit.py", "next_frames/table.json"} <= set(module_hashes("encode_text", (use,)))
-    assert "wfm.models.seeding" not in closure("train_tokenizer")
+    assert "wfm.models.least_squares" not in closure("train_tokenizer")
 
 
 def test_a_plug_in_without_files_is_refused(package: Path) -> None:

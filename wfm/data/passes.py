@@ -129,8 +129,8 @@ def _awaited(reading: "Future[dict[str, Tensor]]") -> dict[str, Tensor]:
         try:
             return reading.result(LOOK_SECONDS)
         except TimeoutError:
-            if reading.done():  # what the read itself raised
-                raise
+            if reading.done():  # just now, or the error is what the read itself raised
+                return reading.result()
 
 
 def _ahead(

@@ -39,6 +39,8 @@ BUCKET_BYTES = 25 * 2**20
 """Gradients are added up in pieces of this size, or of one parameter where that is larger."""
 MOST_BYTES = 2**20
 """Largest value of `gather` and `broadcast`: these carry decisions, not data."""
+PIECE = MOST_BYTES // 8
+"""Letters of a text that are told at once; each may be several bytes of JSON."""
 
 Row = Sequence[float]
 _WIDTH = 3
@@ -112,6 +114,12 @@ class Ranks:
     def broadcast(self, value: Any, label: str = "broadcast") -> Any:
         """Rank 0's JSON value; what the others give is not looked at."""
         return self.gather(value if self.leads else None, label)[0]
+
+    def broadcast_text(self, text: str, label: str = "broadcast") -> str:
+        """Rank 0's text of any length, in pieces; what the others give is not looked at."""
+        pieces = [text[first : first + PIECE] for first in range(0, len(text), PIECE)]
+        count = int(self.broadcast(len(pieces), label))
+        return "".join(str(self.broadcast(pieces[place] if self.leads else None, label)) for place in range(count))
 
     def require_equal(self, value: Any, what: str) -> None:
         """Raise RanksDiffer, naming the ranks, unless `value`, a small JSON value, is rank 0's on all."""

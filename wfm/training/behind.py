@@ -22,10 +22,9 @@ from torch import Tensor
 from wfm.artifacts.atomic import replace_on_disk
 from wfm.artifacts.listing import FileEntry
 from wfm.artifacts.verified import hash_file
-from wfm.crash_points import crash_point
 from wfm.errors import TryAgain
 from wfm.parallel.ranks import Ranks
-from wfm.training.sharded import write_parts
+from wfm.training.sharded import half_written, write_parts
 
 _LOOK_SECONDS = 0.02
 Taken = Mapping[str, tuple[Mapping[str, Tensor], Mapping[str, Any]]]
@@ -61,7 +60,7 @@ class Writer:
             files = []
             for stem, (parts, places) in taken.items():
                 path = write_parts(parts, places, folder, stem, self._rank, self._size)
-                crash_point("half_checkpoint")
+                half_written()
                 files.append(FileEntry(path.name, *hash_file(path, fsync=True)))
             if self._rank:
                 said = json.dumps([dataclasses.asdict(entry) for entry in files]).encode()

@@ -150,11 +150,14 @@ class Keeper:
         mine = next(((found, folder) for found in candidates if (folder := self._whole(found)) is not None), None)
         if self._ranks.size == 1:
             return mine
-        told = None if mine is None else [mine[0].record.to_bytes().decode(), mine[0].name and list(mine[0].name)]
-        told = self._ranks.broadcast(told, "checkpoint")
-        if self._ranks.leads or told is None:
+        record = "" if mine is None else mine[0].record.to_bytes().decode()
+        record = self._ranks.broadcast_text(
+            record, "checkpoint"
+        )  # with open packs and replaced samples it may be large
+        name = self._ranks.broadcast(mine and mine[0].name and list(mine[0].name), "checkpoint")
+        if self._ranks.leads or not record:
             return mine
-        found = _Found(CheckpointRecord.from_bytes(told[0].encode(), "what rank 0 says"), told[1] and Name(*told[1]))
+        found = _Found(CheckpointRecord.from_bytes(record.encode(), "what rank 0 says"), name and Name(*name))
         return found, self._whole(found)
 
     def _whole(self, found: _Found) -> Path | None:

@@ -1,5 +1,9 @@
 """What a training does with a batch that would spoil it. Torch-free."""
 
+from typing import Self
+
+import pydantic
+
 from wfm.config import AtLeastZero, Config, Count, Natural
 
 
@@ -16,3 +20,12 @@ class GuardConfig(Config):
     "Steps that the median is of."
     least_steps: Count = 16
     "Steps of their kind that must be known before any is called a spike: norms fall fast at the beginning."
+
+    @pydantic.model_validator(mode="after")
+    def _spikes_are_seen(self) -> Self:
+        if self.spike_ratio and self.window < self.least_steps:
+            raise ValueError(
+                f"window is {self.window} and least_steps {self.least_steps}: so many steps are never known, and no spike is "
+                "seen; make window at least least_steps, or set spike_ratio to 0"
+            )
+        return self

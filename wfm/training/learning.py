@@ -7,14 +7,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from wfm.crash_points import crash_point
 from wfm.errors import DataError
 from wfm.models.folder import save_tensors
 from wfm.parallel.shards import mesh_of, whole
 from wfm.pulse import beat
 from wfm.training.ema import Average
 from wfm.training.optim import Optimizers
-from wfm.training.sharded import parts_to_write, read_into, read_like, stored
+from wfm.training.sharded import half_written, parts_to_write, read_into, read_like, stored
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Learning:
         for stem, tensors in self.stems() if stems is None else stems:
             save_tensors(tensors, folder / f"{stem}.safetensors")
             if stem in ("model", "rival"):
-                crash_point("half_checkpoint")
+                half_written()
             beat("save")
 
     def check(self, folder: Path, stateless: dict[str, list[str]]) -> None:

@@ -169,8 +169,9 @@ def train(
                 guard.restore(found.state.get("guard", {}))
             get_logger(__name__).info("%s: resumed at step %d of %d", description, first, config.steps)
         pace = Pace(config, ranks, keeper.uploads, first)
-        curve = Curve(keeper.curve, keep_until=first) if ranks.leads else None
-        clock = Curve(keeper.curve.with_name(CLOCK), keep_until=first) if ranks.leads else None
+        kept = -1 if found is None else first  # a batch may have been left out of step 0
+        curve = Curve(keeper.curve, keep_until=kept) if ranks.leads else None
+        clock = Curve(keeper.curve.with_name(CLOCK), keep_until=kept) if ranks.leads else None
         beat("load")
 
         def keep(step: int, *, last: bool = False) -> None:
@@ -248,7 +249,7 @@ def train(
                 beat("step")
                 crash_point("after_step")
                 meter.add(gradients.values)
-                speed.add(batch, seen_by(objective, batch, step))
+                speed.add(batch, seen_by(objective, batch, done - 1))
                 if ranks.leads:  # they are of the whole batch already
                     loss = Mean(gradients.model.loss, 1.0)
                     meter.add({"loss": loss, "gradient_norm": Mean(gradients.model.norm, 1.0)})

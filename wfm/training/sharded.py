@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from wfm.crash_points import crash_point
 from wfm.errors import DataError
 from wfm.models.convert.filling import check_entries
 from wfm.models.convert.reading import open_tensors
@@ -184,3 +185,8 @@ def put_together(source: Stored) -> dict[str, Tensor]:
 def export(checkpoint: Path, out: Path, *, stem: str = "model") -> None:
     """Write a checkpoint's weights, whoever wrote them, as one safetensors file: `stem` "average" for the averaged ones."""
     save_tensors(put_together(stored(checkpoint, stem)), out)
+
+
+def half_written() -> None:
+    """Where a checkpoint has some of its files."""
+    crash_point("half_checkpoint")

@@ -3,13 +3,14 @@
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
-from wfm.data.passes import batches, chosen, read_rows, stoppable, stops_passes, tensors_of
+from wfm.data.passes import _awaited, batches, chosen, read_rows, stoppable, stops_passes, tensors_of
 from wfm.errors import Cancelled, DataError, TryAgain
 
 
@@ -128,3 +129,14 @@ def test_a_function_with_such_an_argument_stops_its_passes():
 def test_what_a_read_raises_of_time_is_no_wait_for_it():
     with stoppable(lambda: False), pytest.raises(TimeoutError):
         list(read_rows(Clips(3, frozenset({1}), error=TimeoutError), range(3)))
+
+
+def test_a_read_that_ends_as_its_wait_does_is_no_error():
+    class JustNow(Future):
+        def result(self, timeout=None):
+            if timeout is None:
+                return super().result()
+            self.set_result({"row": 1})
+            raise TimeoutError
+
+    assert _awaited(JustNow()) == {"row": 1}

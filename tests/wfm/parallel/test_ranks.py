@@ -79,6 +79,18 @@ def test_a_value_that_is_data_is_refused():
         assert "names: 2097154 bytes" in str(found)
 
 
+def test_a_text_of_any_length_reaches_all():
+    """As a checkpoint's record may be with the open packs of an order: it was refused above the bound of a decision."""
+    text = "ä{" * 2**20
+    assert [
+        found == text for found in in_threads(3, lambda ranks: ranks.broadcast_text(text if ranks.leads else ""))
+    ] == [True] * 3
+    assert ALONE.broadcast_text(text) == text
+    assert in_threads(2, lambda ranks: ranks.broadcast_text("")) == ["", ""]
+    for found in in_threads(2, lambda ranks: ranks.broadcast(text)):  # the twin of before
+        assert isinstance(found, ConfigError)
+
+
 class Three(nn.Module):
     """Two layers that learn and one that does not, in two types."""
 

@@ -7,10 +7,11 @@ from torch import nn
 from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.order import one_shape
 from wfm.models.loss import Mean, Summed
+from wfm.training import loop
 from wfm.training.config import TrainingConfig
 from wfm.training.joint import JointObjective
 from wfm.training.loop import train
-from wfm.training.metrics import read_curve
+from wfm.training.metrics import Curve, read_curve
 
 
 class Brightness(Summed):
@@ -64,3 +65,18 @@ def test_the_interval_that_is_left_at_the_end_is_told_of_too(tmp_path):
     curve, losses = curve_of(tmp_path, 0, log_every=10, steps=13)
     assert [point["step"] for point in curve] == [10, 13]
     assert curve[1]["loss"] == pytest.approx(sum(losses[10:]) / 3, rel=1e-6)
+
+
+def test_what_an_image_step_makes_is_counted_at_that_step(tmp_path, monkeypatch):
+    counted = []
+    monkeypatch.setattr(loop, "seen_by", lambda objective, batch, step: counted.append(step))
+    curve_of(tmp_path, every=3, steps=7)
+    assert counted == list(range(7))
+
+
+def test_a_run_that_begins_anew_keeps_nothing_of_step_0(tmp_path):
+    """A batch that was left out before the first step is written down there."""
+    Curve(tmp_path / "curve.jsonl").note(0, "left_out", {})
+    assert len(read_curve(tmp_path / "curve.jsonl")) == 1
+    Curve(tmp_path / "curve.jsonl", keep_until=-1)
+    assert read_curve(tmp_path / "curve.jsonl") == []

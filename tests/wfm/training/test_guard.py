@@ -12,7 +12,7 @@ from tests.wfm.parallel.threads import in_threads
 from tests.wfm.training.rank_runs import PLANTED as AT
 from tests.wfm.training.rank_runs import STRICT as GUARD
 from tests.wfm.training.rank_runs import Run, drawn, planted, run
-from wfm.errors import Cancelled, DataError, exit_code_of, outcome_of
+from wfm.errors import Cancelled, ConfigError, DataError, exit_code_of, outcome_of
 from wfm.models.folder import load_tensors
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.training.config import TrainingConfig
@@ -206,3 +206,9 @@ def test_ranks_alone_name_their_own(tmp_path):
     assert sorted(sample[1] for sample in left["samples"]) == sorted({sample[1] for sample in left["samples"]})
     assert {sample[2] for sample in left["samples"]} == set(done.seen[5])
     assert load_tensors(tmp_path / "checkpoint-00000020/model.safetensors")
+
+
+def test_a_window_in_which_no_spike_could_be_seen_is_refused():
+    with pytest.raises(ConfigError, match="window is 8 and least_steps 16"):
+        GuardConfig.parse({"window": 8})
+    assert GuardConfig.parse({"window": 8, "spike_ratio": 0}).window == 8

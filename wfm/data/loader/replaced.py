@@ -6,7 +6,7 @@ from typing import Any
 
 from wfm.errors import DataError
 
-ROWS_AT_ONCE = 50_000
+ROWS_AT_ONCE = 5_000
 """Rows in one piece of `Replaced.news`: what ranks tell each other at once is bounded."""
 
 

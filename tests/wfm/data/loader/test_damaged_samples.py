@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from tests.wfm.data.loader.samples import ORDERS, Group, Row, clips, handed, images, packed, planned, rows_of
+from tests.wfm.parallel.threads import in_threads
 from wfm.data.loader import Loader, LoaderConfig
-from wfm.data.loader.replaced import Replaced
-from wfm.errors import DataError
+from wfm.data.loader.replaced import ROWS_AT_ONCE, Replaced
+from wfm.errors import ConfigError, DataError
 
 
 def replaced(order, damaged: set[int], steps: int) -> list[list[Row]]:
@@ -249,3 +250,14 @@ def test_many_are_told_in_pieces(monkeypatch):
         other.learn(json.loads(json.dumps(piece)))
     assert other.save() == one.save()
     assert other.by_reason() == {("clips", "torn"): 20}
+
+
+def test_a_whole_piece_is_small_enough_to_be_told():
+    """Of rows beyond 32 bits, with a reason of the longest kind; ten times as many are refused by the ranks."""
+    found = Replaced()
+    for row in range(ROWS_AT_ONCE):
+        found.add("latents_of_something", 10**10 + row, "NotAFrameThatCanBeReadError")
+    piece, *more = found.news()
+    assert not more
+    assert in_threads(2, lambda ranks: len(ranks.gather(piece)[1])) == [ROWS_AT_ONCE] * 2
+    assert all(isinstance(error, ConfigError) for error in in_threads(2, lambda ranks: ranks.gather(piece * 10)))
