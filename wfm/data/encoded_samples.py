@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
 _SIDES = ["latent_frames", "latent_height", "latent_width"]
-_IDENTITY = ["sample_id", "clip_id", "sha256", "mirrored", "fps", "start_frame", "num_frames"]
+_NAMED = ["sample_id", "clip_id"]
+_IDENTITY = {"sha256": "u1", "mirrored": "u1", "fps": "<f8", "start_frame": "<i8", "num_frames": "<i8"}
 _BLOCK = 512  # of a tar
 _MOST_SIDE = 1 << 24
 _MOST_START, _MOST_FRAMES = 1 << 40, 1 << 24  # of a sample in its clip
@@ -110,16 +111,13 @@ class EncodedSamples:
         """sha256 of the ids, the bytes of the records, the rates, and which frames of which clip a sample is (by these, signals
         and text are joined to it), in the order of the rows."""
         digest = hashlib.sha256(b"encoded 2")
-        for batch in self.table.table(_IDENTITY).to_batches(max_chunksize=_ROWS):
-            ids, clips, hashes, mirrored, *numbered = batch.columns
+        after = 0
+        for ids, clips in self.table.table(_NAMED).to_batches(max_chunksize=_ROWS):
+            rows = slice(after, after := after + len(ids))
             for words in (ids, clips):
                 digest.update(_lines(words))
-            width = hashes.type.byte_width
-            first = hashes.offset * width
-            digest.update(memoryview(hashes.buffers()[1])[first : first + len(hashes) * width])
-            digest.update(np.asarray(mirrored.to_numpy(zero_copy_only=False), "u1").tobytes())
-            for column in numbered:
-                digest.update(np.asarray(column.to_numpy(), "<f8" if column.type == pa.float64() else "<i8").tobytes())
+            for name, kind in _IDENTITY.items():
+                digest.update(np.ascontiguousarray(self.table.numbers(name)[rows], kind).data)
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -259,10 +257,16 @@ def _side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
 
 def _lines(column: pa.Array) -> memoryview:
     """UTF-8 of a column of text, each row with a line feed behind it."""
-    found = pc.binary_join_element_wise(column, "", "\n")
+    found = pc.binary_join_element_wise(column, _scalar(b""), _scalar(b"\n"))
     _, offsets, data = found.buffers()
     ends = np.frombuffer(offsets, np.int32)[found.offset : found.offset + len(found) + 1]
     return memoryview(data)[ends[0] : ends[-1]]
+
+
+def _scalar(word: bytes) -> pa.StringScalar:
+    """Not made by `pa.scalar`, which imports pandas: a quarter of a second."""
+    ends = np.array([0, len(word)], np.int32)
+    return pa.StringArray.from_buffers(1, pa.py_buffer(ends), pa.py_buffer(word))[0]
 
 
 def _seen_before(keys: np.ndarray, ids: Sequence[str]) -> np.ndarray:

@@ -139,7 +139,7 @@ class Lengths:
         """A few rows are looked at; all others when they are read."""
         rows = np.unique(np.linspace(0, len(self) - 1, min(len(self), _LOOKED_AT)).astype(np.int64))
         wrong, keys = np.zeros(len(self), bool), self.numbers(ORDER_KEY)
-        wrong[rows] = sample_keys(ids.take(pa.array(rows)).to_pylist()) != keys[rows]
+        wrong[rows] = sample_keys([ids[row].as_py() for row in rows.tolist()]) != keys[rows]
         self.refuse(wrong, [ORDER_KEY], "the order key of another sample", {"sample_id": ids})
 
 
