@@ -4,11 +4,12 @@
 
 The same samples of 16 bytes for both (a million are 1 GB of tars and take minutes to write; `--data` keeps them). Ours opens
 its table of lengths, a part a shard, as a training does; `wfm, with identity` also works out which samples they are, as a
-training does to know its checkpoint again (in `tried` alone: Energon does not ask whether the data are those of before). Each side
-reads `--batches` batches of 16 in a first process and saves its state to a file; then, in ABBA order, processes of their own
-restore it. Imports are not counted. Energon has its savable loader with the settings of `loader_sides` and a shuffle buffer of
-1,000 samples, which it reads again; it is tried with 0 and 2 workers, and the better is compared. `the_same_batch` says whether
-what came after the restore is what came without. `first_s` is the time of a start from nothing, to the first batch.
+training does to know its checkpoint again (in `tried` alone: Energon does not ask whether the data are those of before). Each
+side reads `--batches` batches of 16 in a first process and saves its state to a file; then, in ABBA order, processes of their
+own restore it. Imports are not counted. Energon has its savable loader with the settings of `loader_sides` and a shuffle
+buffer of 1,000 samples, which it reads again; it is tried with 0 and 2 workers, and the better is compared. `the_same_batch`
+says whether what came after the restore is what came without. `first_s` is the time of a start from nothing, to the first
+batch.
 """
 
 import argparse
