@@ -9,15 +9,18 @@ import hashlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import google_crc32c
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from av.video.reformatter import VideoReformatter
 
 from wfm.data.energon import MEMBERS, write_energon
 from wfm.data.order import sample_keys
+from wfm.data.records import LENGTHS
 from wfm.data.shards import ShardWriter
 
 SIZE, FRAMES, SIDE = 16 * 1024, 12, 128
@@ -80,6 +83,33 @@ def save_places(folder: Path, **columns: np.ndarray) -> None:
 def read_places(folder: Path) -> dict[str, np.ndarray]:
     """Mapped: what nobody looks at is not read."""
     return {path.stem: np.asarray(np.load(path, mmap_mode="r")) for path in sorted((folder / PLACES).glob("*.npy"))}
+
+
+def write_lengths(folder: Path) -> None:
+    """The table of lengths of such samples, a part a shard, as encode_latents leaves one of videos with five clips of four
+    windows; once."""
+    held, out = read_places(folder), folder / "samples.parquet"
+    if out.exists():
+        return
+    out.mkdir()
+    for number, shard in enumerate(held["shards"].tolist()):
+        rows = np.flatnonzero(held["shard"] == number)
+        ids = [each.decode() for each in held["ids"][rows].tolist()]
+        videos = [hashlib.sha256(f"{number} {nth // 20}".encode()).hexdigest()[:16] for nth in range(len(rows))]
+        columns: dict[str, Any] = {
+            "sample_id": ids, "clip_id": [f"{video}-{nth // 4 % 5:03d}" for nth, video in enumerate(videos)],
+            "session_id": videos, "video_id": videos, "source": [f"recordings/{video}.mp4" for video in videos],
+            "key": ids, "offset": held["offset"][rows], "bytes": held["size"][rows],
+            "sha256": list(map(bytes, held["sha256"][rows])), "crc32c": held["crc32c"][rows],
+            "order_key": held["order_keys"][rows], "start_frame": 33 * (np.arange(len(rows)) % 4),
+        }  # fmt: skip
+        alike = {
+            "start_seconds": 0.5, "fps": 24.0, "num_frames": 33, "mirrored": False, "split": "train", "kind": "video",
+            "channels": 4, "latent_frames": 1, "latent_height": 1, "latent_width": 1, "extrapolated": False, "shard": shard,
+        }  # fmt: skip
+        columns |= {name: [value] * len(rows) for name, value in alike.items()}
+        arrays = [pa.array(columns[field.name], field.type) for field in LENGTHS]
+        pq.write_table(pa.table(arrays, schema=LENGTHS), out / f"{number:04d}.parquet", compression="zstd")
 
 
 def clip(seed: int) -> bytes:

@@ -2,11 +2,14 @@
 
     OMP_NUM_THREADS=1 python -m tests.benchmarks.loader_resume --samples 1000000 --shards 100 --pairs 5
 
-The same samples of 16 bytes for both (a million are 1 GB of tars and take minutes to write; `--data` keeps them). Each side
-reads `--batches` batches of 16 in a first process and saves its state to a file; then, in ABBA order, processes of their own
-restore it. Imports are not counted. Energon has its savable loader with the settings of `loader_sides` and a shuffle buffer of
-1,000 samples, which it reads again; it is tried with 0 and 2 workers, and the better is compared. `the_same_batch` says whether
-what came after the restore is what came without. `first_s` is the time of a start from nothing, to the first batch.
+The same samples of 16 bytes for both (a million are 1 GB of tars and take minutes to write; `--data` keeps them). Ours opens
+its table of lengths, a part a shard, as a training does; `wfm, with identity` also works out which samples they are, as a
+training does to know its checkpoint again (in `tried` alone: Energon does not ask whether the data are those of before). Each
+side reads `--batches` batches of 16 in a first process and saves its state to a file; then, in ABBA order, processes of their
+own restore it. Imports are not counted. Energon has its savable loader with the settings of `loader_sides` and a shuffle
+buffer of 1,000 samples, which it reads again; it is tried with 0 and 2 workers, and the better is compared. `the_same_batch`
+says whether what came after the restore is what came without. `first_s` is the time of a start from nothing, to the first
+batch.
 """
 
 import argparse
@@ -17,24 +20,43 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tests.benchmarks.loader_data import write_shards
-from tests.benchmarks.loader_sides import BATCH, Records, energon_loader
+from tests.benchmarks.loader_data import write_lengths, write_shards
+from tests.benchmarks.loader_sides import BATCH, as_tensor, energon_loader
 from tests.benchmarks.paired import print_line
+from wfm.data.encoded_samples import EncodedSamples
+from wfm.data.lengths import open_lengths
 from wfm.data.loader import Loader, LoaderConfig
 from wfm.data.order import Batching, BatchOrder, Lane, Source
+from wfm.data.record_table import place_of
 
 ROOT = Path(__file__).parents[2]
 
 
-def ours(folder: Path, state: Path, batches: int, _: int) -> Iterator[Any]:
-    """The times of the first batch and of one after a restore; saves after `batches` where nothing was saved."""
-    samples = Records(folder, "bin")
+class Opened(EncodedSamples):
+    """Records whose one member is `bin`, of a table of lengths that is opened as a training opens one."""
+
+    def __init__(self, folder: Path) -> None:
+        warnings.filterwarnings("ignore", "The given buffer is not writable")
+        place = place_of(folder)
+        super().__init__(open_lengths(place, "train"), place)
+
+    def _tensors(self, row: int, members: Any) -> dict[str, torch.Tensor]:
+        return {"bin": as_tensor(members["bin"], "bin")}
+
+
+def ours(folder: Path, state: Path, batches: int, with_identity: int) -> Iterator[Any]:
+    """The times of the first batch and of one after a restore; saves after `batches` where nothing was saved. `with_identity`:
+    of the samples too, which a training compares with that of its checkpoint, and which is of ids and clips."""
+    samples = Opened(folder)
+    if with_identity:
+        _ = samples.identity
     order = BatchOrder([Lane("all", [Source.of("all", samples)])], Batching(samples=BATCH), seed=0)
     with Loader({"all": samples}, order, LoaderConfig(workers=2)) as loader:
         if state.exists():
@@ -106,12 +128,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.data or Path(scratch) / "shards"
         write_shards(folder, "bin", given.samples, given.shards, size=16)
-        settings = {"wfm": ("wfm", 0), "energon": ("energon", 0), "energon, 2 workers": ("energon", 2)}
+        write_lengths(folder)
+        rivals = {"energon": ("energon", 0), "energon, 2 workers": ("energon", 2)}
+        settings = {"wfm": ("wfm", 0), "wfm, with identity": ("wfm", 1), **rivals}
         states = {name: Path(scratch) / f"{number}.state" for number, name in enumerate(settings)}
         fresh = {name: child(*settings[name], folder, states[name], given.batches) for name in settings}
         tried = {name: child(*settings[name], folder, states[name], given.batches) for name in settings}
         same = {name: tried[name]["first"] == fresh[name]["first"] for name in settings}
-        rival = min(list(settings)[1:], key=lambda name: tried[name]["seconds"])
+        rival = min(rivals, key=lambda name: tried[name]["seconds"])
         found: dict[str, list[dict[str, Any]]] = {"wfm": [], rival: []}
         for pair in range(given.pairs):
             for name in ("wfm", rival) if pair % 2 == 0 else (rival, "wfm"):
@@ -123,6 +147,7 @@ def main() -> None:
             line[what] = {name: round(statistics.median(row[what] for row in rows), 3) for name, rows in found.items()}
         line["first_s"] = {name: round(row["seconds"], 3) for name, row in fresh.items()}
         line["tried_s"] = {name: round(row["seconds"], 3) for name, row in tried.items()}
+        line["tried_processor"] = {name: round(row["processor"], 3) for name, row in tried.items()}
         line["state_bytes"] = {name: states[name].stat().st_size for name in settings}
     load = round(os.getloadavg()[0], 1)
     print_line(

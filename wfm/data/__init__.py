@@ -18,8 +18,8 @@ Read in this order:
     exclusions  what is left out of a data set without writing its shards again
     windows     fixed-length windows of frames and actions over a data set's clips
     own_shape   the same clips, and still images, whole: at their own length, size, aspect and rate
-    records     samples that a tokenizer encoded, each of its own shape: shards and a table of lengths (record_table: read as
-                arrays; encoded_samples: as samples for a training)
+    records     samples that a tokenizer encoded, each of its own shape: shards and a table of lengths (record_table: where
+                both lie; lengths: read as arrays; encoded_samples: as samples for a training)
     dataset_parts  a data set's parts as the inputs of stages that encode it
     captions    text embeddings of samples, each distinct caption held once
     signals     what lies beside the frames of clips, as named tracks that windows are cut from
@@ -40,6 +40,7 @@ __all__ = [
     "energon",
     "exclusions",
     "images",
+    "lengths",
     "loader",
     "local",
     "mixture",

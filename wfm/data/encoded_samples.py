@@ -1,17 +1,20 @@
-"""Encoded records read back as `Samples`: the table of lengths mapped into memory, a sample's arrays when its turn comes.
+"""Encoded records read back as `Samples`: numbers of the table of lengths mapped into memory, its text when somebody asks for
+it, a sample's arrays when its turn comes.
 
     samples = encoded_samples(latents, "train")   # an artifact, or a folder that `wfm artifacts pull` made
     samples.shapes[7], samples.read(7)            # [t, h, w]; {"latents": [C, t, h, w], "fps": []}
 
 A table that does not describe its shards is refused when it is opened (what lies outside a shard, a shape that is none, an id
-twice) or when the sample is read (other bytes, another key, an array of another shape): as DataError, with the sample's name.
+twice), when its text is read (ids of other order keys, keys of other ids), or when the sample is read (other bytes, the record
+or the order key of another sample, an array of another shape): as DataError, with the sample's name.
 """
 
 import dataclasses
 import functools
 import hashlib
+import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +24,10 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
+from wfm.data.lengths import Lengths, open_lengths
 from wfm.data.order.sources import sample_keys
 from wfm.data.reading import ReadingConfig, RecordPlaces, RecordReader
-from wfm.data.record_table import RecordPlace, mapped, numbers, place_of
+from wfm.data.record_table import RecordPlace, place_of
 from wfm.data.records import EXTRAPOLATED, KINDS, ORDER_KEY, read_npy
 from wfm.errors import DataError
 
@@ -31,23 +35,30 @@ if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
 _SIDES = ["latent_frames", "latent_height", "latent_width"]
-_IDENTITY = ["sample_id", "clip_id", "sha256", "mirrored", "fps", "start_frame", "num_frames"]
+_NAMED = ["sample_id", "clip_id"]
+_IDENTITY = {"sha256": "u1", "mirrored": "u1", "fps": "<f8", "start_frame": "<i8", "num_frames": "<i8"}
 _BLOCK = 512  # of a tar
 _MOST_SIDE = 1 << 24
 _MOST_START, _MOST_FRAMES = 1 << 40, 1 << 24  # of a sample in its clip
 _MOST_BESIDE = 1 << 16  # bytes of a record that are not its arrays': headers, padding, the row as JSON
-_ROWS = 65536  # that are Python objects at one time
-_LOOKED_AT = 256  # rows whose order key is worked out when the table is opened
+_ROWS = 65536  # that are looked at, or are Python objects, at one time
+_SAMPLE_ID = re.compile(rb'"sample_id": "([^"\\]*)"')  # in what `RecordWriter` writes
 
 
 class Words(Sequence[str]):
-    """A column of text as a sequence: no Python object a row until it is asked for."""
+    """A column of text as a sequence: no Python object a row until it is asked for. `column`: or what reads it, once a row is
+    asked for, of `count` rows."""
 
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self.column = column
+    def __init__(self, column: pa.ChunkedArray | Callable[[], pa.ChunkedArray], count: int | None = None) -> None:
+        self._given, self._count = column, count
+
+    @property
+    def column(self) -> pa.ChunkedArray:
+        """All of it."""
+        return self._given() if callable(self._given) else self._given
 
     def __len__(self) -> int:
-        return len(self.column)
+        return len(self.column) if self._count is None else self._count
 
     def __getitem__(self, row: Any) -> Any:
         if isinstance(row, slice):
@@ -68,25 +79,23 @@ def words(ids: Sequence[str]) -> pa.ChunkedArray:
 class EncodedSamples:
     """Samples (`wfm.data.samples`) of one split of an artifact of kind `latents`. Made by `encoded_samples`."""
 
-    def __init__(self, table: pa.Table, place: RecordPlace, split: str, reading: ReadingConfig | None = None) -> None:
+    def __init__(self, table: Lengths, place: RecordPlace, reading: ReadingConfig | None = None) -> None:
         """Raises DataError for a table that cannot be true, and as `RecordReader.check` does."""
         self.table = table
-        "Every column of the split's rows (`wfm.data.records.LENGTHS`), mapped from a file."
-        self.split = split
-        self.ids: Sequence[str] = Words(table.column("sample_id"))
+        "Every column of the split's rows; text is read when it is asked for."
+        self.split = table.split
+        self.ids: Sequence[str] = Words(functools.partial(table.column, "sample_id"), len(table))
         "Of the samples, each once."
-        self.order_keys = numbers(table, ORDER_KEY)
+        self.order_keys = table.numbers(ORDER_KEY)
         "uint64 [N]: `wfm.data.order.sample_keys` of them."
-        self.shapes = _side_by_side([numbers(table, name) for name in _SIDES])
+        self.shapes = _side_by_side([table.numbers(name) for name in _SIDES])
         "int64 [N, 3]: latent frames, height, width."
-        self._place = place
-        self._channels, self._fps = numbers(table, "channels"), numbers(table, "fps")
+        self._channels, self._fps = table.numbers("channels"), table.numbers("fps")
         self._rates = torch.from_numpy(self._fps.astype(np.float32))
-        self._extrapolated = table.column(EXTRAPOLATED).to_numpy()
-        shards = sorted(pc.unique(table.column("shard")).to_pylist())
-        shard = pc.index_in(table.column("shard"), value_set=pa.array(shards, pa.string())).to_numpy()
-        self._check(np.array([place.size(path) for path in shards], np.int64)[shard])
-        offset, size, sha256, crc32c = (numbers(table, name) for name in ("offset", "bytes", "sha256", "crc32c"))
+        self._extrapolated = table.numbers(EXTRAPOLATED)
+        shards, shard = table.values["shard"], table.codes["shard"]
+        self._check(np.array([place.size(path) for path in shards], np.int64))
+        offset, size, sha256, crc32c = map(table.numbers, ("offset", "bytes", "sha256", "crc32c"))
         places = RecordPlaces([place.address(path) for path in shards], shard, offset, size, sha256, crc32c)
         self._reader = RecordReader(places, reading, place.store)
         self._reader.check()
@@ -102,14 +111,13 @@ class EncodedSamples:
         """sha256 of the ids, the bytes of the records, the rates, and which frames of which clip a sample is (by these, signals
         and text are joined to it), in the order of the rows."""
         digest = hashlib.sha256(b"encoded 2")
-        for batch in self.table.select(_IDENTITY).to_batches(max_chunksize=_ROWS):
-            ids, clips, hashes, mirrored, *numbered = batch.columns
+        after = 0
+        for ids, clips in self.table.table(_NAMED).to_batches(max_chunksize=_ROWS):
+            rows = slice(after, after := after + len(ids))
             for words in (ids, clips):
-                digest.update("\n".join([*words.to_pylist(), ""]).encode())
-            digest.update(b"".join(hashes.to_pylist()))
-            digest.update(np.asarray(mirrored.to_numpy(zero_copy_only=False), "u1").tobytes())
-            for column in numbered:
-                digest.update(np.asarray(column.to_numpy(), "<f8" if column.type == pa.float64() else "<i8").tobytes())
+                digest.update(_lines(words))
+            for name, kind in _IDENTITY.items():
+                digest.update(np.ascontiguousarray(self.table.numbers(name)[rows], kind).data)
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -142,16 +150,7 @@ class EncodedSamples:
         self._reader.close()
 
     def _tensors(self, row: int, members: Mapping[str, bytes] | Mapping[str, memoryview]) -> dict[str, Tensor]:
-        sample = self.ids[row]
-        if f'"sample_id": "{sample}"'.encode() not in bytes(members.get("json", b"")):
-            raise DataError(
-                f"sample {sample}: the record that its row names is of another sample, or does not say of which"
-            )
-        if sample_keys([sample])[0] != self.order_keys[row]:
-            raise DataError(
-                f"sample {sample}: its {ORDER_KEY} in samples.parquet is {self.order_keys[row]}, which is another sample's: "
-                "what is drawn for it would change with the table; encode the part again"
-            )
+        sample = self._id_of(row, members)
         channels, shape = int(self._channels[row]), tuple(self.shapes[row].tolist())
         name, shape, types = (
             ("latents", (channels, *shape), ("<f4",)) if channels else ("tokens", shape, ("<i4", "<i8"))
@@ -165,48 +164,62 @@ class EncodedSamples:
         found["fps"] = self._rates[row].clone()
         return found
 
-    def _check(self, sizes: np.ndarray) -> None:
-        """`sizes`: bytes of each row's shard, -1 where there is none."""
-        offset, length = numbers(self.table, "offset"), numbers(self.table, "bytes")
-        whole = (offset >= 0) & (length >= _BLOCK) & (offset % _BLOCK == 0) & (length % _BLOCK == 0)
-        start, frames = numbers(self.table, "start_frame"), numbers(self.table, "num_frames")
-        no_window = (start < 0) | (start > _MOST_START) | (frames < self.shapes[:, 0]) | (frames > _MOST_FRAMES)
-        values = self.shapes.prod(axis=1, dtype=np.float64) * (
-            1 + self._extrapolated
-        )  # of whole numbers it would overflow
-        least = values * np.where(self._channels > 0, 4.0 * self._channels, 4)
-        most = np.where(self._channels > 0, least, 2 * least) + _MOST_BESIDE  # tokens are int32 or int64
-        known = pc.is_in(self.table.column("kind"), value_set=pa.array(KINDS)).to_numpy()
-        wrong_shape = ((self.shapes < 1) | (self.shapes > _MOST_SIDE)).any(axis=1) | (self._channels < 0)
-        place = ["shard", "offset", "bytes"]
-        self._refuse(wrong_shape, [*_SIDES, "channels"], "a shape that no sample has")
-        self._refuse(sizes < 0, ["shard"], "a shard that is not there")
-        self._refuse(~whole | (length > sizes) | (offset > sizes - length), place, "a range outside of its shard")
-        self._refuse(
-            (length < least) | (length > most), [*_SIDES, "channels", "bytes"], "a shape that is not of so many bytes"
-        )
-        self._refuse(no_window, ["start_frame", "num_frames", "latent_frames"], "frames that no clip has")
-        self._refuse(~known, ["kind"], f"a kind other than {' and '.join(KINDS)}")
-        self._refuse(~(np.isfinite(self._fps) & (self._fps >= 0)), ["fps"], "a rate that is none")
-        self._refuse(_other_keys(self.table), ["key"], "the key of another sample")
-        self._refuse(self._other_order_keys(), [ORDER_KEY], "the order key of another sample")
-        self._refuse(_seen_before(self.order_keys, self.ids), ["sample_id"], "the id of another row")
-
-    def _other_order_keys(self) -> np.ndarray:
-        """bool [N]: of a few rows, those whose order key is not their id's. All others are looked at when they are read."""
-        rows = np.unique(np.linspace(0, len(self) - 1, _LOOKED_AT).astype(np.int64))
-        found = np.zeros(len(self), bool)
-        found[rows] = sample_keys([self.ids[row] for row in rows.tolist()]) != self.order_keys[rows]
-        return found
-
-    def _refuse(self, wrong: np.ndarray, columns: list[str], what: str) -> None:
-        if wrong.any():
-            row = self.table.slice(int(np.flatnonzero(wrong)[0]), 1).to_pylist()[0]
-            says = ", ".join(f"{name} {row[name]!r}" for name in columns)
+    def _id_of(self, row: int, members: Mapping[str, bytes] | Mapping[str, memoryview]) -> str:
+        """What the record says, once it is seen to be of the sample that the order has drawn. The table's own ids are not read
+        for it; where they are at hand, they are compared too."""
+        told = _SAMPLE_ID.search(bytes(members.get("json", b"")))
+        sample = "" if told is None else told[1].decode(errors="replace")
+        is_drawn = told is not None and sample_keys([sample])[0] == self.order_keys[row]
+        if is_drawn and not self.table.has_read("sample_id"):
+            return sample
+        wanted: str = self.ids[row]
+        if sample != wanted:
             raise DataError(
-                f"samples.parquet of {self._place}, split {self.split!r}: {int(wrong.sum())} of {len(self)} rows have {what}, "
-                f"such as sample {row['sample_id']}: {says}"
+                f"sample {wanted}: the record that its row names is of another sample, or does not say of which"
             )
+        if not is_drawn:
+            raise DataError(
+                f"sample {sample}: its {ORDER_KEY} in samples.parquet is {self.order_keys[row]}, which is another sample's: "
+                "what is drawn for it would change with the table; encode the part again"
+            )
+        return sample
+
+    def _check(self, sizes: np.ndarray) -> None:
+        """`sizes`: bytes of each shard, -1 where there is none."""
+        blocks = (
+            slice(start, start + _ROWS) for start in range(0, len(self), _ROWS)
+        )  # which a cache of a processor holds
+        if any(wrong.any() for rows in blocks for wrong, _, _ in self._lies(rows, sizes)):
+            for wrong, columns, what in self._lies(slice(None), sizes):
+                self.table.refuse(wrong, columns, what)
+        self.table.refuse(_seen_before(self.order_keys, self.ids), ["sample_id"], "the id of another row")
+
+    def _lies(self, rows: slice, sizes: np.ndarray) -> Iterator[tuple[np.ndarray, list[str], str]]:
+        """Of some rows, bool each, what cannot be true of them: where, by which columns, in words."""
+        table = self.table
+        offset, length, start, frames, fps, channels, extrapolated, *sides = (
+            table.numbers(name)[rows]
+            for name in ("offset", "bytes", "start_frame", "num_frames", "fps", "channels", EXTRAPOLATED, *_SIDES)
+        )
+        held = sizes[table.codes["shard"][rows]]
+        whole = (offset >= 0) & (length >= _BLOCK) & ((offset | length) & (_BLOCK - 1) == 0)
+        no_window = (start < 0) | (start > _MOST_START) | (frames < sides[0]) | (frames > _MOST_FRAMES)
+        values = 1.0 + extrapolated  # of whole numbers it would overflow
+        wrong_shape = channels < 0
+        for side in sides:
+            values *= side
+            wrong_shape |= (side < 1) | (side > _MOST_SIDE)
+        least = values * np.where(channels > 0, 4.0 * channels, 4)
+        most = np.where(channels > 0, least, 2 * least) + _MOST_BESIDE  # tokens are int32 or int64
+        known = np.array([kind in KINDS for kind in table.values["kind"]])[table.codes["kind"][rows]]
+        outside = ~whole | (length > held) | (offset > held - length)
+        yield wrong_shape, [*_SIDES, "channels"], "a shape that no sample has"
+        yield held < 0, ["shard"], "a shard that is not there"
+        yield outside, ["shard", "offset", "bytes"], "a range outside of its shard"
+        yield (length < least) | (length > most), [*_SIDES, "channels", "bytes"], "a shape that is not of so many bytes"
+        yield no_window, ["start_frame", "num_frames", "latent_frames"], "frames that no clip has"
+        yield ~known, ["kind"], f"a kind other than {' and '.join(KINDS)}"
+        yield ~(np.isfinite(fps) & (fps >= 0)), ["fps"], "a rate that is none"
 
 
 def encoded_samples(
@@ -218,8 +231,8 @@ def encoded_samples(
     Raises DataError for a table of lengths that cannot be true, and for a source without one.
     """
     place = place_of(source)
-    table = mapped(place, split)
-    return EncodedSamples(table, place, split, reading) if len(table) else None
+    table = open_lengths(place, split)
+    return EncodedSamples(table, place, reading) if len(table) else None
 
 
 def require_samples(source: "Artifact | Path", split: str, reading: ReadingConfig | None = None) -> EncodedSamples:
@@ -242,11 +255,18 @@ def _side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
     return found
 
 
-def _other_keys(table: pa.Table) -> np.ndarray:
-    """bool [N]: whether a row's key is not its sample's (`record_key`)."""
-    pairs = zip(table.column("key").chunks, table.column("sample_id").chunks, strict=True)
-    found = [pc.not_equal(keys, pc.replace_substring(ids, ":", "-")) for keys, ids in pairs]
-    return np.asarray(pa.chunked_array(found, pa.bool_()).to_numpy())
+def _lines(column: pa.Array) -> memoryview:
+    """UTF-8 of a column of text, each row with a line feed behind it."""
+    found = pc.binary_join_element_wise(column, _scalar(b""), _scalar(b"\n"))
+    _, offsets, data = found.buffers()
+    ends = np.frombuffer(offsets, np.int32)[found.offset : found.offset + len(found) + 1]
+    return memoryview(data)[ends[0] : ends[-1]]
+
+
+def _scalar(word: bytes) -> pa.StringScalar:
+    """Not made by `pa.scalar`, which imports pandas: a quarter of a second."""
+    ends = np.array([0, len(word)], np.int32)
+    return pa.StringArray.from_buffers(1, pa.py_buffer(ends), pa.py_buffer(word))[0]
 
 
 def _seen_before(keys: np.ndarray, ids: Sequence[str]) -> np.ndarray:

@@ -137,7 +137,7 @@ def read_encoded(
     replaced = {name for one in more.values() for name in one.replaces}
     readers = [*more.values(), *own_described.values()]
     opened = {name: require_samples(one.latents, "train", reading) for name, one in sources.items()}
-    rates = {name: samples.table.column("fps").to_numpy() for name, samples in opened.items()}
+    rates = {name: samples.table.numbers("fps") for name, samples in opened.items()}
     fps = mean_rate(rates, shares)
     train = {name: joined(one, opened[name], fps, described, readers) for name, one in sources.items()}
     held = {
@@ -182,7 +182,7 @@ def joined(
         signs = source.signals.manifest.config.get("mirror_signs", {})
         signals = Signals(read_signals(source.signals, split), described, source.signals.key, signs)
     if source.text is not None:
-        clips, mirrored = samples.table.column("clip_id"), samples.table.column("mirrored").to_numpy()
+        clips, mirrored = samples.table.column("clip_id"), samples.table.numbers("mirrored")
         text = Text(read_text(source.text, split, clips, mirrored), source.text.key)
     return JoinedSamples(samples, samples.table, fps, signals=signals, text=text, conditions=conditions)
 

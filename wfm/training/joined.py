@@ -15,6 +15,7 @@ from torch import Tensor
 
 from wfm.conditions.condition import Condition, View
 from wfm.data.captions import CaptionTable
+from wfm.data.lengths import Lengths
 from wfm.data.order.sources import keys_of
 from wfm.data.passes import close_all, counters_of, read_many
 from wfm.data.samples import Samples
@@ -61,7 +62,7 @@ class JoinedSamples:
     def __init__(
         self,
         samples: Samples,
-        table: pa.Table,
+        table: pa.Table | Lengths,
         fps: float,
         *,
         signals: Signals = _NONE,

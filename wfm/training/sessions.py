@@ -5,12 +5,13 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from wfm.data.lengths import Lengths
 from wfm.errors import ConfigError
 
 _SHOWN = 3
 
 
-def require_apart(train: Mapping[str, pa.Table], val: Mapping[str, pa.Table]) -> None:
+def require_apart(train: Mapping[str, pa.Table | Lengths], val: Mapping[str, pa.Table | Lengths]) -> None:
     """Raise ConfigError, with sources, sessions and counts, where the validation of one source watches a session that another
     source trains on. Tables by source, with the column session_id; samples without a session are nobody's."""
     found = []
@@ -30,12 +31,12 @@ def require_apart(train: Mapping[str, pa.Table], val: Mapping[str, pa.Table]) ->
         )
 
 
-def _named(table: pa.Table) -> pa.ChunkedArray:
+def _named(table: pa.Table | Lengths) -> pa.ChunkedArray:
     sessions = table.column("session_id")
     return sessions.filter(pc.not_equal(sessions, ""))
 
 
-def _words(name: str, table: pa.Table, watched: str, held: pa.Table, both: pa.Array) -> str:
+def _words(name: str, table: pa.Table | Lengths, watched: str, held: pa.Table | Lengths, both: pa.Array) -> str:
     samples = [pc.sum(pc.is_in(of.column("session_id"), value_set=both)).as_py() for of in (table, held)]
     shown = ", ".join(sorted(both.to_pylist())[:_SHOWN]) + (", ..." if len(both) > _SHOWN else "")
     sessions = "1 session stands" if len(both) == 1 else f"{len(both)} sessions stand"

@@ -2,7 +2,10 @@
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +24,15 @@ from wfm.artifacts import Artifact, Store
 from wfm.artifacts.listing import PartEntry
 from wfm.artifacts.pull import pull
 from wfm.data.encoded_samples import encoded_samples, require_samples
+from wfm.data.lengths import open_lengths
 from wfm.data.order import Source, sample_keys
-from wfm.data.record_table import mapped, numbers, place_of
+from wfm.data.record_table import place_of
 from wfm.data.records import LENGTHS, RecordWriter, npy_bytes, read_npy, record_key
 from wfm.data.samples import Samples
 from wfm.data.shards import read_sample
 from wfm.errors import DataError
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +87,7 @@ def test_energon_and_webdataset_open_what_was_pulled(folder: Path) -> None:
     """Counts, bytes and shapes, both splits; nothing is prepared."""
     import webdataset
 
-    table = mapped(place_of(folder), "train")
+    table = open_lengths(place_of(folder), "train").table()
     tars = sorted(str(path) for path in (folder / "shards/train").glob("*.tar"))
     assert len(tars) > 3
     theirs = {sample["__key__"]: sample for sample in webdataset.WebDataset(tars, shardshuffle=False).decode()}
@@ -175,10 +181,16 @@ LIES: dict[str, tuple[dict[str, Callable[[object], object]], str]] = {
     "a rate that is none": ({"fps": lambda _: float("nan")}, "a rate that is none"),
     "an id twice": (named("clip00:0"), "the id of another row.*clip00:0"),
     "an id twice, in another part": (named("clip06:0"), "the id of another row.*clip06:0"),
-    "another id": ({"sample_id": lambda _: "clip00:0"}, "the key of another sample.*clip00:0"),
+    "nothing": ({"sha256": lambda _: None}, "rows without sha256"),
+}  # fmt: skip
+
+
+LIES_OF_TEXT: dict[str, tuple[dict[str, Callable[[object], object]], str]] = {
+    "another id": ({"sample_id": lambda _: "clip00:0"}, "the order key of another sample.*clip00:0: order_key"),
     "another order key": ({"order_key": lambda key: key ^ 1}, "the order key of another sample.*clip05:0: order_key"),
     "another key": ({"key": lambda _: "clip04-0"}, "the key of another sample.*clip05:0: key 'clip04-0'"),
-    "nothing": ({"sha256": lambda _: None}, "rows without sha256"),
+    "no clip": ({"clip_id": lambda _: None}, "rows without clip_id"),
+    "no key": ({"key": lambda _: None}, "rows without key"),
 }  # fmt: skip
 
 
@@ -204,6 +216,92 @@ def test_a_table_that_cannot_be_true_is_refused_when_it_is_opened(folder: Path, 
         encoded_samples(folder, "train")
 
 
+@pytest.mark.parametrize("lie", LIES_OF_TEXT)
+def test_text_that_cannot_be_true_is_refused_when_it_is_read(folder: Path, lie: str) -> None:
+    """Before the first step of a training, which asks for the identity; keys of shards are read by nobody there."""
+    columns, words = LIES_OF_TEXT[lie]
+    told(folder, **columns)
+    found = require_samples(folder, "train")
+    for _ in range(2):
+        with pytest.raises(DataError, match=words):
+            _ = found.table.column("key") if "key" in columns else found.identity
+
+
+READS = """
+import sys
+from pathlib import Path
+import pyarrow.parquet as pq
+from wfm.data.encoded_samples import require_samples
+from wfm.data.loader import Loader, LoaderConfig
+from wfm.data.order import Batching, BatchOrder, Lane, Source
+
+read, asked = pq.ParquetFile.read, set()
+pq.ParquetFile.read = lambda self, columns=None, **more: asked.update(columns) or read(self, columns=columns, **more)
+found = require_samples(Path(sys.argv[1]), "train")
+order = BatchOrder([Lane("all", [Source.of("all", found)])], Batching(samples=1), seed=0)
+with Loader({"all": found}, order, LoaderConfig()) as loader:
+    for _ in found.shapes:
+        loader.next()
+    loader.restore(loader.state())
+    loader.next()
+if len(sys.argv) > 2:
+    found.identity
+print(*sorted(asked))
+"""
+
+
+def test_no_text_is_read_to_open_restore_and_read_samples(folder: Path) -> None:
+    """Of text columns those of few values alone; the twin asks for the identity, which holds ids and clips."""
+    text = {field.name for field in LENGTHS if field.type == pa.string()}
+    asked = [
+        set(subprocess.run([sys.executable, "-c", READS, folder, *more], check=True, capture_output=True, text=True,
+                           cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}).stdout.split())
+        for more in ([], ["identity"])
+    ]  # fmt: skip
+    assert asked[0] & text == {"split", "shard", "kind"}
+    assert asked[1] & text == {"split", "shard", "kind", "sample_id", "clip_id"}
+
+
+def test_text_is_read_once_however_many_ask(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = require_samples(folder, "train")
+    read, calls = pq.ParquetFile.read, []
+
+    def slow(self: pq.ParquetFile, columns: list[str], **more: object) -> pa.Table:
+        calls.append(columns)
+        time.sleep(0.02)
+        return read(self, columns=columns, **more)
+
+    monkeypatch.setattr(pq.ParquetFile, "read", slow)
+    with ThreadPoolExecutor(8) as threads:
+        ids = list(threads.map(lambda row: found.ids[row % len(found)], range(64)))
+    assert ids == [f"clip{TRAIN[row % len(found)]:02d}:0" for row in range(64)]
+    assert calls == [["sample_id"]] * 2, "once of each part"
+    assert found.table.column("video_id").to_pylist() == ["v"] * len(found)
+    assert calls[2:] == [["video_id"]] * 2
+
+
+def test_rows_of_a_split_may_lie_anywhere_in_a_part(folder: Path) -> None:
+    """Those that lie side by side are a slice, others are chosen one by one: the same rows."""
+    path = folder / "samples.parquet/0a.parquet"
+    wanted = require_samples(folder, "train").table.table().to_pylist()
+    rows = pq.read_table(path).to_pylist()
+    assert [row["split"] for row in rows] == ["train"] * 5 + ["val"]
+    pq.write_table(pa.Table.from_pylist([*rows[:2], rows[5], *rows[2:5]], schema=LENGTHS), path, row_group_size=2)
+    found = require_samples(folder, "train")
+    assert found.table.table().to_pylist() == wanted
+    assert found.identity == require_samples(folder, "train").identity
+
+
+def test_a_table_that_was_written_anew_is_refused_when_its_text_is_read(folder: Path) -> None:
+    found = require_samples(folder, "train")
+    told(folder, clip_id=lambda _: "another")
+    with pytest.raises(DataError, match=r"0a\.parquet is another file since it was opened, and clip_id is to be read"):
+        found.table.column("clip_id")
+    (folder / "samples.parquet/0a.parquet").unlink()
+    with pytest.raises(DataError, match=r"0a\.parquet is not a Parquet file that can be read: .*No such file"):
+        found.table.column("clip_id")
+
+
 def test_a_table_without_a_column_is_refused(folder: Path) -> None:
     path = folder / "samples.parquet/f3.parquet"
     pq.write_table(pq.read_table(path).drop_columns(["offset"]), path)
@@ -225,8 +323,13 @@ def test_a_table_of_other_columns_is_refused(folder: Path, damage: str) -> None:
         no_text = pa.array([b"\xff"] * len(table)).view(pa.string())
         table = table.set_column(place, "clip_id", no_text if damage == "no text" else pa.array([[1]] * len(table)))
     pq.write_table(table, path)
-    with pytest.raises(DataError, match=r"samples\.parquet"):
-        encoded_samples(folder, "train")
+    if damage == "no text":
+        found = require_samples(folder, "train")
+        with pytest.raises(DataError, match=r"samples\.parquet of .*: .*UTF8"):
+            found.table.column("clip_id")
+    else:
+        with pytest.raises(DataError, match=r"samples\.parquet"):
+            encoded_samples(folder, "train")
 
 
 FALSE: dict[str, tuple[dict[str, Callable[[object], object]], str]] = {
@@ -253,7 +356,7 @@ def test_a_sample_that_is_not_what_its_row_says_is_refused_when_it_is_read(folde
 def test_an_order_key_that_lies_is_refused_when_its_sample_is_read(folder: Path, monkeypatch) -> None:
     """It is one of those rows that nobody looks at before."""
     told(folder, order_key=lambda key: key ^ 1)
-    monkeypatch.setattr("wfm.data.encoded_samples._LOOKED_AT", 2)
+    monkeypatch.setattr("wfm.data.lengths._LOOKED_AT", 2)
     found = require_samples(folder, "train")
     for row, name in enumerate(found.ids):
         if name != "clip05:0":
@@ -268,6 +371,7 @@ def test_an_order_key_that_lies_is_refused_when_its_sample_is_read(folder: Path,
 def test_the_order_takes_its_keys_from_the_table_or_from_the_ids_of_an_older_one(folder: Path, monkeypatch) -> None:
     new = require_samples(folder, "train")
     np.testing.assert_array_equal(new.order_keys, sample_keys(new.ids))
+    identity = new.identity
     with monkeypatch.context() as patched:
         patched.setattr("wfm.data.order.sources.sample_keys", lambda _: pytest.fail("ids were hashed"))
         known = Source.of("latents", new)
@@ -275,7 +379,7 @@ def test_the_order_takes_its_keys_from_the_table_or_from_the_ids_of_an_older_one
         pq.write_table(pq.read_table(path).drop_columns(["order_key"]), path)
     old = require_samples(folder, "train")
     np.testing.assert_array_equal(old.order_keys, new.order_keys)
-    assert old.identity == new.identity
+    assert old.identity == identity
     assert Source.of("latents", old).sha256 == known.sha256
     assert torch.equal(old.read(3)["latents"], new.read(3)["latents"])
 
@@ -313,8 +417,8 @@ def test_a_changed_byte_is_refused(folder: Path) -> None:
 
 
 def test_numbers_are_mapped_and_not_copied(folder: Path) -> None:
-    table = mapped(place_of(folder), "train")
-    column = numbers(table, "offset")
+    table = open_lengths(place_of(folder), "train")
+    column = table.numbers("offset")
     assert not column.flags.writeable
     assert column.__array_interface__["data"][0] == table.column("offset").chunk(0).buffers()[1].address
     shutil.rmtree(folder)

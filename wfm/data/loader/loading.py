@@ -283,7 +283,11 @@ def _require_same(name: str, pieces: Pieces, samples: Samples) -> None:
     if (last := int(pieces.rows.max())) >= len(samples.ids):
         raise ConfigError(f"source {name!r}: the order wants its row {last}, and given are {len(samples.ids)} samples")
     looked_at = np.linspace(0, len(pieces.rows) - 1, min(len(pieces.rows), _LOOKED_AT)).astype(np.int64)
-    ids = [samples.ids[row] for row in pieces.rows[looked_at].tolist()]
-    if (other := np.flatnonzero(sample_keys(ids) != pieces.keys[looked_at])).size:
-        row = pieces.rows[looked_at[other[0]]]
-        raise ConfigError(f"source {name!r}: row {row} is {ids[other[0]]!r}, and the order is of another sample there")
+    rows = pieces.rows[looked_at].tolist()
+    known: np.ndarray | None = getattr(samples, "order_keys", None)  # no id is read for it
+    keys = sample_keys([samples.ids[row] for row in rows]) if known is None else known[rows]
+    if (other := np.flatnonzero(keys != pieces.keys[looked_at])).size:
+        row = rows[other[0]]
+        raise ConfigError(
+            f"source {name!r}: row {row} is {samples.ids[row]!r}, and the order is of another sample there"
+        )

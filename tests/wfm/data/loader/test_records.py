@@ -70,7 +70,7 @@ def test_records_come_as_they_were_written_and_a_damaged_one_is_replaced(tmp_pat
 
 def _damage(samples: EncodedSamples, folder, row: int) -> None:
     """Another byte in the middle of a record."""
-    found = samples.table.slice(row, 1).to_pylist()[0]
+    found = samples.table.table().slice(row, 1).to_pylist()[0]
     path = folder / found["shard"]
     data = np.fromfile(path, np.uint8)
     data[found["offset"] + found["bytes"] // 2] ^= 1
