@@ -30,7 +30,7 @@ def test_everything_has_its_own_shape_and_joins_its_text_and_signals(
 ) -> None:
     latents = run_stage("encode_latents", {**OWN, "mirror": True}, dataset=data, tokenizer=tokenizer)
     found = require_samples(latents, "train")
-    rows = {row["sample_id"]: row for row in found.table.to_pylist()}
+    rows = {row["sample_id"]: row for row in found.table.table().to_pylist()}
     assert {name: (*found.shapes[row], rows[name]["fps"], rows[name]["kind"]) for row, name in enumerate(found.ids)} == {
         f"clip{number}:0{turn}": what
         for number, what in {
