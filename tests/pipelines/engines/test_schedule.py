@@ -58,7 +58,13 @@ class Served:
         return str(found[0]["id"])
 
     def create(self, body: Any, headers: dict[str, str]) -> int:
-        return ask(f"{self.api}/deployments/{self.deployment()}/create_flow_run", body, headers)[0]
+        url = f"{self.api}/deployments/{self.deployment()}/create_flow_run"
+        for _ in range(10):
+            status = ask(url, body, headers)[0]
+            if status != 503:  # Prefect's word for a data base that is busy: to be asked again
+                break
+            time.sleep(0.5)
+        return int(status)
 
 
 def login() -> dict[str, str]:
