@@ -153,7 +153,8 @@ def test_what_is_made_from_damaged_data_is_known(tmp_path: Path, write_video: Wr
         wrong += len(spoilt)
         missed += len(spoilt - damaged)
     assert wrong > 60
-    # 19 of 132 (27 of 129 where x264 has AVX2 alone), 0 of 189, 2 of 76, 5 of 177: some changed bytes read as other pictures, and no decoder can know.
+    # 19 of 132 (27 of 129 where x264 has AVX2 alone), 0 of 189, 2 of 76, 5 of 177:
+    # some changed bytes read as other pictures, and no decoder can know.
     assert missed <= 0.25 * wrong, (missed, wrong)
 
 
