@@ -359,9 +359,9 @@ def _shown(steps: int, description: str, first: int, ranks: Ranks) -> Iterator[C
 
 
 def _point(means: Mapping[str, float], learning_rate: float) -> dict[str, float]:
-    """A point of the curves: what every training has first."""
+    """A point of the curves: what every training has first, then by name: a resumed run has its sums in another order."""
     first = {"loss": means["loss"], "learning_rate": learning_rate, "gradient_norm": means["gradient_norm"]}
-    return {**first, **{name: value for name, value in means.items() if name not in first}}
+    return {**first, **{name: value for name, value in sorted(means.items()) if name not in first}}
 
 
 def _note(loss: float, rates: Mapping[str, float], guard: Guard | None) -> str:

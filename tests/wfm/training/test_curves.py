@@ -1,11 +1,14 @@
 """What a curve tells: means since its last point, of images and of videos apart, at whatever intervals these come."""
 
+import json
+
 import pytest
 import torch
 from torch import nn
 
 from wfm.data.loader import ArrayDataset, Loader
 from wfm.data.order import one_shape
+from wfm.errors import Cancelled
 from wfm.models.loss import Mean, Summed
 from wfm.training import loop
 from wfm.training.config import TrainingConfig
@@ -80,3 +83,27 @@ def test_a_run_that_begins_anew_keeps_nothing_of_step_0(tmp_path):
     assert len(read_curve(tmp_path / "curve.jsonl")) == 1
     Curve(tmp_path / "curve.jsonl", keep_until=-1)
     assert read_curve(tmp_path / "curve.jsonl") == []
+
+
+def test_a_run_stopped_within_an_interval_writes_the_same_bytes(tmp_path):
+    """The sums of a checkpoint are by name, and a point's numbers once were in the order in which they came: other bytes."""
+
+    def run(scratch, stop_at):
+        data = ArrayDataset(tuple("abcdefgh"), {"video": torch.rand(8, 3, 5, 2, 2, generator=torch.manual_seed(1))})
+        torch.manual_seed(0)
+        objective = JointObjective(Brightness(), every=3, per_window=2)
+        config = TrainingConfig.parse({"steps": 20, "batch_size": 4, "log_every": 10, "warmup_steps": 0})
+        asked = iter(range(1000))
+        train(
+            nn.Linear(3, 1), objective, Loader(data, one_shape(data.sample_ids, 4, 0)), config, scratch=scratch,
+            stopping=lambda: next(asked) == stop_at,
+        )  # fmt: skip
+        return (scratch / "metrics.jsonl").read_bytes()
+
+    with pytest.raises(Cancelled):
+        run(tmp_path / "parts", 14)
+    whole = run(tmp_path / "whole", -1)
+    assert run(tmp_path / "parts", -1) == whole
+    names = list(json.loads(whole.splitlines()[0]))
+    assert names[4:] == sorted(names[4:])
+    assert names[4:] != ["video_error", "loss_video", "image_error", "loss_image"]  # as they come

@@ -5,7 +5,8 @@
 FOLDER holds `images` and `clips`, two artifacts of records. Ranks are forked off a server that has imported everything and
 done nothing: pools of threads, which reading a table begins, do not survive a fork. Not over gloo, whose waiting ranks leave
 two processors to nobody else: a rank is what reads its share, however it meets others. A rank that dies by itself, or takes
-longer than `DEADLINE`, says where on standard error, and ends all others and the whole.
+longer than `DEADLINE`, says where on standard error, and ends all others and the whole; so does the whole after `PATIENCE`.
+What it has come to stands on standard error.
 ANSWER gets a JSON object: with `few` or `all` (numbers of ranks and workers) "<mode> <ranks> <workers>" -> one hash of each
 global batch, as rank 0 put it together from what all had read; with a mode the same of a run whose ranks were all killed
 (SIGKILL) at that many seeded moments and that went on with other numbers of ranks and workers, from what it had saved last,
@@ -43,6 +44,8 @@ _SERVER = multiprocessing.get_context("forkserver")
 _IMPORTED = "pyarrow.parquet google_crc32c wfm.artifacts.tables wfm.data.encoded_samples wfm.data.loader wfm.data.order"
 DEADLINE = 240.0
 """Seconds that a rank may live: about one on a quiet machine."""
+PATIENCE = 480.0
+"""Seconds that the whole may take: about ten on a quiet machine."""
 STEPS, STEPS_A_KILL = 24, 8
 REAL, WORKERS = (1, 2, 4), (0, 1, 3)
 EIGHT = {"batches": 1, "packs": 3, "phases": 0}
@@ -51,6 +54,7 @@ TOGETHER = 4
 """Steps after which ranks tell each other what they had, and the state is saved."""
 
 MODES = ("batches", "packs", "phases")
+_BEGAN = time.monotonic()
 
 Sequenced = list[str]
 
@@ -246,6 +250,7 @@ def killed(mode: str, folder: Path, run: Path, kills: int) -> dict[str, Any]:
             else:
                 ended(ranks)
         lives.append([size, *(rank.exitcode for rank in ranks)])
+        tell(f"{mode}: life {number + 1} of {kills + 1}, {size} ranks with {workers} workers, is over")
     return {"batches": (run / "log").read_text().split(), "lives": lives}
 
 
@@ -263,14 +268,21 @@ def undisturbed_runs(folder: Path, runs: Path, *, few: bool) -> Iterator[tuple[s
     for mode in MODES:
         for size, workers in zip(REAL, WORKERS, strict=True) if few else itertools.product(REAL, WORKERS):
             name = f"{mode} {size} {workers}"
+            tell(name)
             yield name, undisturbed(mode, folder, runs / name.replace(" ", "-"), size, workers)
     samples = samples_in(folder)
     for mode in MODES:
         for workers in (EIGHT[mode],) if few else WORKERS:
-            yield f"{mode} in process 8 {workers}", in_process(mode, samples, 8, workers)
+            tell(name := f"{mode} in process 8 {workers}")
+            yield name, in_process(mode, samples, 8, workers)
+
+
+def tell(what: str) -> None:
+    print(f"{time.process_time():.1f} s of processor, {time.monotonic() - _BEGAN:.1f} s: {what}", file=sys.stderr)
 
 
 def main(folder: str, answer: str, *asked: str) -> None:
+    faulthandler.dump_traceback_later(PATIENCE, exit=True)
     runs = Path(answer + ".runs")
     runs.mkdir()
     found: dict[str, Any] = {}
@@ -283,6 +295,7 @@ def main(folder: str, answer: str, *asked: str) -> None:
     for each in {"few", "all"} & set(asked):
         found |= dict(undisturbed_runs(Path(folder), runs, few=each == "few"))
     Path(answer).write_text(json.dumps(found))
+    tell("done")
 
 
 if __name__ == "__main__":
