@@ -11,6 +11,7 @@ import pytest
 from tests.contracts.conftest import place as place
 from tests.contracts.conftest import s3_options as s3_options
 from tests.contracts.conftest import store as store
+from wfm.curation.cut.real_time import ordinary_threads
 
 VideoWriter = Callable[..., Path]
 
@@ -63,6 +64,9 @@ def write(
             stream.set_display_rotation(rotation)
         if matrix is not None:
             stream.set_display_matrix(matrix)
+        if codec == "libsvtav1":
+            with ordinary_threads():
+                stream.codec_context.open()
         for index, image in enumerate(pixels):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
             frame.pts = index if times is None else times[index]

@@ -14,6 +14,7 @@ import pydantic
 
 from wfm.config import Config
 from wfm.curation.cut.alpha import has_alpha, rgb_on_ground, yuv_on_ground
+from wfm.curation.cut.real_time import ordinary_threads
 from wfm.data.colour import BT601, BT709, LIMITED_RANGE
 from wfm.data.x264 import STEADY, Speed
 from wfm.errors import ConfigError
@@ -191,6 +192,9 @@ def add_encoder(out: Any, frame: "av.VideoFrame", config: EncodeConfig, *, fps: 
         context.codec_tag = "hvc1"  # the one that players on phones ask for
     for tag in ("color_range", "colorspace", "color_primaries", "color_trc"):
         setattr(context, tag, getattr(frame, tag))
+    if config.encoder == "av1":
+        with ordinary_threads():
+            context.open()
     if config.encoder.endswith("_nvenc"):
         try:
             context.open()
