@@ -3,6 +3,11 @@
 found = list_windows(dataset, "train", num_frames=33, stride_frames=32, most=2000)
 samples = WindowSamples(dataset, found, size=(64, 64), cache_bytes=2**30)
 samples.read(7)    # {"frames": uint8 [T, H, W, 3]}
+
+A data set in a bucket: a shard is fetched whole when the first of its windows is wanted, once a machine, and compared with the
+sha256 of the manifest; every window is then a range of that copy. Nothing says the hash of a part of a shard, so a range that
+came over the network could not be believed; and all windows of a shard are wanted sooner or later. Samples that a tokenizer
+encoded have hashes of their own and are asked for by their ranges alone (`wfm.data.reading`).
 """
 
 import json
