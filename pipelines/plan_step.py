@@ -8,7 +8,7 @@ What an engine hands to the steps that follow lies in FOLDER, a file each: ``spe
 (``true`` where any node is to be made), ``make-<task>`` (``true`` or ``false``: a node that is there already starts no pod) and
 ``key-<task>`` of each node, by its name as a task (`pipelines.engines.flow`). Files outside are looked at here alone: the
 ingest takes what this step saw, so every key is known, and what comes later belongs to the next run. Asked again for the same
-run it says the same.
+run it says the same. That it failed is written down in the run (`pipelines.runs.failed_plan`).
 
 Exit codes are a stage's: 0, 78 wrong input (again gives the same), 75 try again, 1 a bug.
 """
@@ -18,7 +18,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from pipelines.engines.flow import check_expected, tasks_of
 from pipelines.nodes import Plan
 from pipelines.plan import refresh
 from pipelines.request import Request
+from pipelines.runs.failed_plan import note_failed_plan
 from pipelines.runs.submission import TEAM, WORKFLOW
 from pipelines.stages import STAGES
 from pipelines.start_run import create_run
@@ -74,9 +76,10 @@ def main() -> None:
         store = Store.open(arguments.store, store_options())
         if arguments.workflow_uid:
             of_workflow(store.runs.of(arguments.run_id), arguments.workflow_uid)
-        wait_while_suspended(store.runs.of(arguments.run_id))
-        said = plan_run(request, store, arguments.run_id, _expected(arguments.expects))
-        write(said, arguments.out)
+        with noting_failure(store.runs.of(arguments.run_id), request):
+            wait_while_suspended(store.runs.of(arguments.run_id))
+            said = plan_run(request, store, arguments.run_id, _expected(arguments.expects))
+            write(said, arguments.out)
     except (WfmError, OSError) as error:
         get_logger("wfm.plan").error("%s: %s", type(error).__name__, error)
         sys.exit(getattr(error, "exit_code", 75))
@@ -107,6 +110,20 @@ def plan_run(request: Request, store: "Store", run_id: str, expected: Mapping[st
         **{f"make-{names[node.name]}": str(not node.done).lower() for node in plan.nodes},
         **{f"key-{names.get(node, node)}": key for node, key in keys.items()},
     }
+
+
+@contextmanager
+def noting_failure(run: "Run", request: Request) -> Iterator[None]:
+    """What fails inside is written down in the run, if that can be: nothing else says it of one that a cluster began by
+    itself."""
+    try:
+        yield
+    except Exception as error:
+        try:
+            note_failed_plan(run, request.pipeline, request.profile, error)
+        except (WfmError, OSError) as other:
+            get_logger("wfm.plan").warning("that its plan failed cannot be written down in run %s: %s", run.id, other)
+        raise
 
 
 def of_workflow(run: "Run", uid: str) -> None:

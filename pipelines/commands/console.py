@@ -24,7 +24,7 @@ import typer
 from pipelines.runs.display import careful_console
 from pipelines.wfm_home import home, write_private
 from wfm.artifacts.address import ID_PATTERN
-from wfm.artifacts.runs import SUBMISSION
+from wfm.artifacts.runs import FAILED_PLAN, SUBMISSION
 from wfm.credentials import without_credentials
 from wfm.errors import InputError, WfmError
 from wfm.log import printable
@@ -81,7 +81,8 @@ def open_run(store: "Store", run_id: str, *, change: bool = False) -> "Run":
         return store.runs.open(run_id, at_least=_LETTERS_TO_CHANGE if change else 1)
     for newest in store.runs.list():
         try:
-            if newest.read(SUBMISSION) is None:  # one that a cluster is asked for has its spec later
+            # one that a cluster is asked for has its spec later, and one whose plan failed there has none
+            if newest.read(SUBMISSION) is None and newest.read(FAILED_PLAN) is None:
                 newest.spec()
         except InputError as error:  # one that was never whole must not stand before the others for ever
             warn(f"passed over: {error}")

@@ -26,6 +26,7 @@ from pipelines.commands.console import (
 from pipelines.commands.json_output import JsonOption, say_json
 from pipelines.commands.request_options import RunArgument
 from pipelines.runs.display import duration, node_table
+from pipelines.runs.failed_plan import failed_plan_of
 from pipelines.runs.seen import cost_in_words, ranges_in_words, read_tries, see, unix
 from pipelines.runs.state import GOOD, RunState, read_state
 from pipelines.runs.submission import submission_of
@@ -274,7 +275,7 @@ def logs(
     if not found.attempts(stage) and not follow:
         one = state.nodes[stage] if state is not None and stage in state.nodes else None
         why = f"it is {one.state}" if one is not None else "it never began"
-        reason = (one.reason or one.why) if one is not None else ""
+        reason = (one.reason or one.why) if one is not None else (state.reason if state is not None else "")
         raise InputError(f"stage {stage} of run {found.id} has no log: {why}{f' ({reason})' if reason else ''}")
     tries = found.attempts(stage)
     if attempt is not None and attempt not in tries and not follow:
@@ -288,7 +289,11 @@ def logs(
 
 
 def _print_all(found: "Run", follow: bool) -> None:
-    """What all tries of a run wrote, whole lines with the stage before each; with `follow` until the run is over, or rests."""
+    """What all tries of a run wrote, whole lines with the stage before each; with `follow` until the run is over, or rests. Of
+    one that no stage of began, how its plan failed, if it did."""
+    failed = None if found.nodes() else failed_plan_of(found)
+    for line in f"{failed.trace}{failed.reason}".splitlines() if failed is not None else ():
+        print(printable(f"[plan] {line}"), flush=True)
     ends: dict[tuple[str, int], tuple[int, bytes]] = {}
     while True:
         rests = _rests(found) if follow else ""

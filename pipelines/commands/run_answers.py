@@ -119,7 +119,8 @@ def run_row(run_id: str, standing: "Standing | None", trouble: str = "") -> RunR
     if standing is None:
         return RunRow(run=run_id, state="cannot be read", reason=trouble)
     submission, state = standing.submission, standing.state
-    spec = standing.run.spec() if submission is None else standing.run.record("spec.json") or {}
+    said = submission is not None or state is not None  # so there is a run, with a plan or not
+    spec = (standing.run.record("spec.json") or {}) if said else standing.run.spec()
     row = RunRow(
         run=run_id, state=standing.word, engine=standing.engine, pipeline=str(spec.get("pipeline", "")),
         profile=str(spec.get("profile", "")), team=str(spec.get("team") or ""), rerun_of=str(spec.get("rerun_of") or ""),

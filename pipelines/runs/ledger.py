@@ -22,7 +22,7 @@ from pipelines.runs.counted import OfRun, Totals
 from pipelines.runs.seen import BEAT_SECONDS, Try, try_of, unix
 from pipelines.runs.state import FINISHED, GOOD, read_state
 from pipelines.stages import STAGES
-from wfm.artifacts.runs import SUBMISSION, AttemptRecord
+from wfm.artifacts.runs import FAILED_PLAN, SUBMISSION, AttemptRecord
 from wfm.cluster.records import said_of
 from wfm.errors import DataError, WfmError
 from wfm.log import get_logger
@@ -166,8 +166,12 @@ class Ledger:
 
     def _look_at(self, run: "Run", now: Now) -> None:
         known, clock = self._runs.get(run.id), self._clock()
-        if known is None and run.read("spec.json") is None and run.read(SUBMISSION) is not None:
-            return  # its engine on a cluster has yet to plan it
+        if (
+            known is None
+            and run.read("spec.json") is None
+            and any(run.read(name) for name in (SUBMISSION, FAILED_PLAN))
+        ):
+            return  # its engine on a cluster has yet to plan it, or failed to
         if known is None:
             known = self._runs[run.id] = _known(run.spec(), self._before.pop(run.id, OfRun()))
         if known.rests and clock - known.looked < REST_SECONDS:

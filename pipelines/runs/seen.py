@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pipelines.runs.failed_plan import failed_plan_of, tell_failed_plan
 from pipelines.runs.state import FINISHED, GOOD, NodeState, RunState, read_state
 from pipelines.runs.submission import Submission, submission_of
 from wfm.artifacts.lease import start_of, this_process
@@ -81,8 +82,7 @@ def see(run: "Run", *, patient: bool = False) -> RunState | None:
     launchers = said_of(run) if open_ended else {}
     planned = state is None and not tries and not launchers
     if planned and not run.names("specs"):  # what its stages read: written once its plan stands
-        submission = submission_of(run)
-        return _pending(run, submission) if submission is not None else None
+        return _unplanned(run)
     if open_ended:
         state = _derived(state or _from_spec(run), tries, run.cancelled_by(), engine=state is not None)
         _tell_of_launchers(state, launchers)
@@ -249,6 +249,25 @@ def _derived(state: RunState, tries: list[Try], cancelled_by: str, *, engine: bo
             if node.state not in FINISHED and node.state != "lost":
                 node.state, node.ended = ("cancelled" if node.started else "not_run"), node.started and state.updated
                 node.reason = node.reason or "its run died"
+    return state
+
+
+def _unplanned(run: "Run") -> RunState | None:
+    """A run that has no plan, as whoever asked for it says, and the step that was to plan it."""
+    submission, failed = submission_of(run), failed_plan_of(run)
+    if submission is not None:
+        state = _pending(run, submission)
+    elif failed is not None:
+        state = RunState(run_id=run.id, pipeline=failed.pipeline, profile=failed.profile, state="pending")
+        if by := run.cancelled_by():
+            state.state, state.reason = "cancelled", f"{by} asked it to stop"
+        elif by := run.suspended_by():
+            state.state, state.reason = "suspended", f"{by} suspended it"
+    else:
+        return None
+    asked_again = submission is not None and failed is not None and submission.begun_at > failed.last
+    if failed is not None and state.state == "pending" and not asked_again:
+        tell_failed_plan(state, failed)
     return state
 
 

@@ -28,7 +28,7 @@ HEARTBEAT_SECONDS = 3.0
 SILENCE_SECONDS = 45.0
 """A run on another machine that has not written for this long is taken for dead."""
 
-_Seconds = Annotated[float, pydantic.Field(ge=0.0, lt=1e11, allow_inf_nan=False)]
+Seconds = Annotated[float, pydantic.Field(ge=0.0, lt=1e11, allow_inf_nan=False)]
 _Pid = Annotated[int, pydantic.Field(ge=0, lt=2**31)]
 
 FINISHED = ("done", "cached", "failed", "cancelled", "not_run")
@@ -52,16 +52,16 @@ class NodeState(pydantic.BaseModel):
     attempt: int = 0
     "Number of the last attempt, as in `runs/<id>/nodes/<node>/attempts/`."
     pid: _Pid = 0
-    started: _Seconds = 0.0
+    started: Seconds = 0.0
     "Unix time at which the first attempt of this run began [s]; 0: not yet."
-    ended: _Seconds = 0.0
-    cpu_seconds: _Seconds = 0.0
+    ended: Seconds = 0.0
+    cpu_seconds: Seconds = 0.0
     "Of all tries."
-    gpu_seconds: _Seconds = 0.0
+    gpu_seconds: Seconds = 0.0
     peak_bytes: Annotated[int, pydantic.Field(ge=0)] = 0
     note: str = ""
     "Last progress the stage told."
-    ends_at: _Seconds = 0.0
+    ends_at: Seconds = 0.0
     "Unix time at which the stage says it will be through [s]; 0: unknown."
 
     def seconds(self) -> float:
@@ -79,12 +79,12 @@ class RunState(pydantic.BaseModel):
     state: str = "running"
     "running | done | failed | cancelled | suspended"
     reason: str = ""
-    started: _Seconds = 0.0
-    updated: _Seconds = 0.0
-    ended: _Seconds = 0.0
+    started: Seconds = 0.0
+    updated: Seconds = 0.0
+    ended: Seconds = 0.0
     host: str = ""
     pid: _Pid = 0
-    process_started: _Seconds = 0.0
+    process_started: Seconds = 0.0
     "Start time of the run's process, so that a reused pid is not taken for it."
     nodes: dict[str, NodeState] = {}
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from pipelines.runs.failed_plan import failed_plan_of
 from pipelines.runs.seen import see
 from pipelines.runs.submission import WORKFLOW, submission_of
 from pipelines.runs.webhook import CLAIMS, TOLD_FILE, tell_failure, webhook
@@ -102,6 +103,8 @@ def _failed_there(run: "Run", elsewhere: Elsewhere) -> "RunState | None":
     state = see(run)
     if state is None or state.state != "failed" or run.cancelled_by():
         return None
+    if failed_plan_of(run) is not None and not run.names("specs"):
+        return state
     failed = [name for name, node in state.nodes.items() if node.state == "failed"]
     final = any(
         is_final([str(one.outcome.get("outcome")) for one in run.read_outcomes(name) if one.outcome]) for name in failed

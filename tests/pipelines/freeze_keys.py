@@ -17,7 +17,8 @@ from pipelines.plan import PIPELINES, resolve
 from wfm.artifacts import Store
 
 FILE = Path(__file__).with_name("frozen_keys.json")
-PROFILES = ("smoke", "demo")
+SHIPPED = {"smoke": PIPELINES, "demo": PIPELINES, "progressive": ("world_model",)}
+"""Profiles, with the pipelines that they are for."""
 
 
 def plans() -> dict[str, Plan]:
@@ -26,8 +27,8 @@ def plans() -> dict[str, Plan]:
         store = Store.open(Path(folder) / "store")
         return {
             f"{profile}/{pipeline}": resolve(pipeline, profile=profile, store=store)
-            for profile in PROFILES
-            for pipeline in PIPELINES
+            for profile, pipelines in SHIPPED.items()
+            for pipeline in pipelines
         }
 
 

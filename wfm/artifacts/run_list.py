@@ -16,7 +16,7 @@ from typing import Any
 from wfm.artifacts import schema
 from wfm.artifacts.address import ID_PATTERN, NAME_PATTERN, check_name, id_stamp, new_id, utc_now
 from wfm.artifacts.objects import Objects
-from wfm.artifacts.runs import SCHEMA_VERSION, SUBMISSION, Run
+from wfm.artifacts.runs import FAILED_PLAN, SCHEMA_VERSION, SUBMISSION, Run
 from wfm.errors import InputError, TryAgain, WfmError
 from wfm.log import get_logger
 
@@ -133,18 +133,18 @@ class Runs:
             self._objects.create(f"{_BY_TIME}/{stamp}-{run_id}", f"{run_id}\n".encode())
 
     def _made_at(self, run_id: str) -> str:
-        """When the run of a given id was made, as its spec says, or before there is one what it was submitted with; "" for a
-        folder that is none."""
+        """When the run of a given id was made, as its spec says, or before there is one what it was submitted with, or when its
+        plan failed; "" for a folder that is none."""
         run = Run(self._objects, self._cache, run_id)
         try:
             spec = run.spec()
             made = spec.get("created_at")
         except InputError:
             try:
-                spec = run.record(SUBMISSION) or {}
+                spec = run.record(SUBMISSION) or run.record(FAILED_PLAN) or {}
             except InputError:
                 return ""
-            made = spec.get("submitted_at")
+            made = spec.get("submitted_at") or spec.get("began_at")
         return made if spec.get("run_id") == run_id and isinstance(made, str) else ""
 
     def before(self, run: Run, limit: int | None = None) -> "list[Run]":

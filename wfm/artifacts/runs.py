@@ -5,6 +5,7 @@ read only this; `run_list` begins runs and finds them.
     runs/<id>/cancel.json                                     somebody asked the run to stop: its stages read it
     runs/<id>/marks/<n>.json                                  suspended, resumed, in this order: created if absent
     runs/<id>/engine.json                                     who was asked to run it, with what (`pipelines.runs.submission`)
+    runs/<id>/plan.json                                       how its plan failed on a cluster
     runs/<id>/nodes/<node>/attempts/<n>/attempt.json          created if absent: numbers are never shared
                                        /usage.json            the attempt's beat: what it has used until now
                                        /outcome.json          created if absent: the first word stands
@@ -37,6 +38,8 @@ _MARK = re.compile(r"(?:[0-9]{4}|[1-9][0-9]{4,8})\.json")
 SUSPEND, RESUME = "suspend", "resume"
 SUBMISSION = "engine.json"
 """What is there of a run before its plan is, where an engine on a cluster makes the plan."""
+FAILED_PLAN = "plan.json"
+"""What is there of a run whose plan failed, where a cluster began it by itself (`pipelines.runs.failed_plan`)."""
 _READS_AT_ONCE = 8
 _MOST_RANKS = 100_000
 """A record that speaks of more is not followed."""

@@ -17,6 +17,7 @@ Read in this order:
     energon     what Megatron-Energon reads beside them (.nv-meta), made in the same pass
     exclusions  what is left out of a data set without writing its shards again
     windows     fixed-length windows of frames and actions over a data set's clips
+    clip_frames frames of one sample by number, no more of them decoded than are asked for
     own_shape   the same clips, and still images, whole: at their own length, size, aspect and rate
     records     samples that a tokenizer encoded, each of its own shape: shards and a table of lengths (record_table: where
                 both lie; lengths: read as arrays; encoded_samples: as samples for a training)
@@ -34,6 +35,7 @@ Nothing here knows a model or a curation step.
 
 __all__ = [
     "captions",
+    "clip_frames",
     "dataset_parts",
     "decode",
     "encoded_samples",

@@ -3,6 +3,11 @@
 found = list_windows(dataset, "train", num_frames=33, stride_frames=32, most=2000)
 samples = WindowSamples(dataset, found, size=(64, 64), cache_bytes=2**30)
 samples.read(7)    # {"frames": uint8 [T, H, W, 3]}
+
+A data set in a bucket: a shard is fetched whole when the first of its windows is wanted, once a machine, and compared with the
+sha256 of the manifest; every window is then a range of that copy. Nothing says the hash of a part of a shard, so a range that
+came over the network could not be believed; and all windows of a shard are wanted sooner or later. Samples that a tokenizer
+encoded have hashes of their own and are asked for by their ranges alone (`wfm.data.reading`).
 """
 
 import json
@@ -113,8 +118,9 @@ def _frames_of(sample: Sample) -> int:
 class WindowSamples:
     """Samples (`wfm.data.samples`) of listed windows, frames resized to `size` (height, width).
 
-    Decoding a clip keeps all of its listed windows until they fill `cache_bytes`; what is there stays, so a set of fewer bytes
-    is decoded once, and of a larger one that share of each epoch is read from memory.
+    Reading one keeps all listed windows of its clip until they fill `cache_bytes`; what is there stays, so a set of fewer bytes
+    is decoded once, and of a larger one that share of each epoch is read from memory. Of a clip only those frames are decoded
+    that the window and what is kept with it need (`wfm.data.clip_frames`).
     """
 
     def __init__(self, dataset: "Artifact", found: WindowList, *, size: tuple[int, int], cache_bytes: int = 0) -> None:
@@ -164,22 +170,27 @@ class WindowSamples:
 
     def _decoded(self, row: int) -> Tensor:
         found, clip = self._found, self._found.clips[row]
-        shard = self._dataset.fetch(found.shards[found.shard[row]])
-        frames = decode_sample(read_sample(shard, clip), self._size).frames
-        wanted = None
-        for each in self._of_clip[clip]:
-            start = int(found.starts[each])
-            window = frames[start : start + found.num_frames]
-            if len(window) != found.num_frames:
-                raise DataError(
-                    f"clip {clip} has {len(frames)} frames; the data set says that it has {start + found.num_frames} or more"
-                )
-            if each == row or self._has_room(each):
-                own = torch.from_numpy(window.copy())  # a view would keep the whole clip as long as it lives
-                wanted = own if each == row else wanted
-                self._keep(each, own)
-        assert wanted is not None
-        return wanted
+        sample = read_sample(self._dataset.fetch(found.shards[found.shard[row]]), clip)
+        rows = self._worth(row)
+        first = min(int(found.starts[each]) for each in rows)
+        last = max(int(found.starts[each]) for each in rows) + found.num_frames
+        frames = decode_sample(sample, self._size, first, last).frames
+        if len(frames) != last - first:
+            there = len(decode_sample(sample, (8, 8)).frames)
+            raise DataError(f"clip {clip} has {there} frames; the data set says that it has {last} or more")
+        own = {}
+        for each in rows:
+            begin = int(found.starts[each]) - first
+            # a view would keep all that was decoded as long as it lives
+            own[each] = torch.from_numpy(frames[begin : begin + found.num_frames].copy())
+            self._keep(each, own[each])
+        return own[row]
+
+    def _worth(self, row: int) -> list[int]:
+        """The window and those of the same clip that there is room for: what is decoded together."""
+        room = self._room - len(self._kept)
+        others = [each for each in self._of_clip[self._found.clips[row]] if each != row and each not in self._kept]
+        return [row, *others[: max(0, room - 1)]]
 
     def _has_room(self, row: int) -> bool:
         return row not in self._kept and len(self._kept) < self._room

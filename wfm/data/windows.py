@@ -7,14 +7,14 @@ generated video can be traced back. Clips shorter than a window give none, and a
 import hashlib
 import io
 import json
-import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wfm.data.clip_frames import Size, open_frames, row_of
 from wfm.data.exclusions import read_exclusions
 from wfm.data.signals import ClipSignals, Track
 from wfm.data.signatures import image_member
@@ -23,10 +23,6 @@ from wfm.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
     from wfm.data.shards import Sample
-
-
-Size = tuple[int, int] | Callable[[int, int], tuple[int, int]]
-"""Height and width that pictures are brought to [pixels], or what gives them for those of the upright picture."""
 
 
 @dataclass(frozen=True)
@@ -127,28 +123,14 @@ def decoded_clips(shard: Path, size: tuple[int, int], exclude: Collection[str] =
             yield decode_sample(sample, size)
 
 
-def decode_sample(sample: "Sample", size: Size) -> DecodedClip:
-    """Decode one sample; a still image is one frame. Raises DataError when a member is missing."""
-    from wfm.data.decode import iter_frames, read_frames
-    from wfm.data.images import read_image, resized
-
-    picture = image_member(sample.members)
-    for part in (picture or "mp4", "json"):
-        if part not in sample.members:
-            raise DataError(f"sample {sample.key}: no member {part!r}; it has {', '.join(sorted(sample.members))}")
-    row = json.loads(sample.members["json"])
-    if picture:
-        pixels = read_image(sample.members[picture])
-        height, width = pixels.shape[:2]
-        return DecodedClip(sample.key, row, resized(pixels, size(height, width) if callable(size) else size)[None])
-    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-        file.write(sample.members["mp4"])
-        file.flush()
-        if callable(size):
-            first = next(iter_frames(file.name), None)
-            size = size(*first[0].shape[:2]) if first is not None else (1, 1)
-        frames, _ = read_frames(file.name, size=size)
-    return DecodedClip(sample.key, row, frames)
+def decode_sample(sample: "Sample", size: Size, start: int = 0, stop: int | None = None) -> DecodedClip:
+    """Decode one sample, or its frames `start` to `stop` (`wfm.data.clip_frames`); a still image is one frame. Raises DataError
+    when a member is missing."""
+    row = row_of(sample)
+    with open_frames(sample, size, start, stop) as frames:
+        found = list(frames)
+    empty = (1, 1) if callable(size) else size
+    return DecodedClip(sample.key, row, np.stack(found) if found else np.zeros((0, *empty, 3), np.uint8))
 
 
 def clip_signals(sample: "Sample") -> ClipSignals:
@@ -181,17 +163,23 @@ def _count_frames(sample: "Sample") -> int:
 
 def clip_windows(clip: DecodedClip, *, num_frames: int, stride_frames: int, first: int = 0) -> Iterator[Window]:
     """The windows of one decoded clip from frame `first` on; a still image, which has no rate, has one of one frame."""
-    row, fps = clip.row, float(clip.row["fps"])
     for start in range(first, len(clip.frames) - num_frames + 1, stride_frames):
-        yield Window(
-            clip_id=clip.clip_id,
-            session_id=str(row["session_id"]),
-            video_id=str(row["video_id"]),
-            source=str(row["source"]),
-            start_frame=start,
-            start_seconds=float(row["start_seconds"]) + (start / fps if start else 0.0),
-            fps=fps,
-            frames=clip.frames[start : start + num_frames].copy(),  # a view would keep the whole clip alive
-            caption=str(row.get("caption", "")),
-            kind=str(row.get("kind", "video")),
-        )
+        frames = clip.frames[start : start + num_frames].copy()  # a view would keep the whole clip alive
+        yield window_at(clip.clip_id, clip.row, start, frames)
+
+
+def window_at(clip_id: str, row: Mapping[str, Any], start: int, frames: np.ndarray) -> Window:
+    """The window of a clip that begins at frame `start`."""
+    fps = float(row["fps"])
+    return Window(
+        clip_id=clip_id,
+        session_id=str(row["session_id"]),
+        video_id=str(row["video_id"]),
+        source=str(row["source"]),
+        start_frame=start,
+        start_seconds=float(row["start_seconds"]) + (start / fps if start else 0.0),
+        fps=fps,
+        frames=frames,
+        caption=str(row.get("caption", "")),
+        kind=str(row.get("kind", "video")),
+    )

@@ -86,9 +86,9 @@ def test_a_clip_is_decoded_once_where_its_windows_stay_in_memory_and_again_where
     decoded = []
     own = window_samples.decode_sample
 
-    def counted(sample, size):
-        decoded.append(sample.key)
-        return own(sample, size)
+    def counted(sample, size, *frames):
+        decoded.append((sample.key, frames))
+        return own(sample, size, *frames)
 
     monkeypatch.setattr(window_samples, "decode_sample", counted)
     found = list_windows(made["table"], "train", **HOW)
@@ -100,6 +100,11 @@ def test_a_clip_is_decoded_once_where_its_windows_stay_in_memory_and_again_where
         for row in range(len(samples)):
             samples.read(row)
         assert len(decoded) <= most
+        if not room:
+            spans = [int(found.starts[row]) for row in range(len(found))]
+            assert decoded == [(clip, (at, at + 6)) for clip, at in zip(found.clips, spans, strict=True)], (
+                "no frame more"
+            )
         kept = list(samples._kept.values())
         assert len(kept) <= room
         assert all(one.untyped_storage().nbytes() == each for one in kept), "none is a view that pins its clip"
