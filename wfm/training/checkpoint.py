@@ -35,9 +35,10 @@ from wfm.crash_points import crash_point
 from wfm.errors import DataError, TryAgain
 from wfm.log import get_logger
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.parallel.spread import gathered_tensors
 from wfm.training.behind import Writer
 from wfm.training.config import TrainingConfig
-from wfm.training.learning import Learning, Player, copied, gathered_tensors
+from wfm.training.learning import Learning, Player, copied
 
 KEPT = 2
 CURVE = "metrics.jsonl"
@@ -311,7 +312,10 @@ class Keeper:
                 self._ranks.barrier("the last checkpoint is written")
             return
         if name:
-            whole_ones = [(stem, gathered_tensors(tensors)) for stem, tensors in self._learning.stems()]
+            keep = self._ranks.leads  # no other has the memory for all of it
+            whole_ones = [
+                (stem, gathered_tensors(tensors, self._ranks, keep=keep)) for stem, tensors in self._learning.stems()
+            ]
             if self._ranks.leads:
                 self._learning.save(self.folder / name, whole_ones)
                 self._name(self.folder / name, step, state, list_files(self.folder / name))

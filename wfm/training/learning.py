@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wfm.errors import DataError
 from wfm.models.folder import save_tensors
-from wfm.parallel.shards import mesh_of, whole
+from wfm.parallel.shards import mesh_of
 from wfm.pulse import beat
 from wfm.training.ema import Average
 from wfm.training.optim import Optimizers
@@ -86,8 +86,3 @@ def copied(tensors: dict[str, Tensor], rank: int) -> tuple[dict[str, Tensor], di
     """What a rank writes, as it is now: the training goes on meanwhile."""
     parts, places = parts_to_write(tensors, rank)
     return {name: part.detach().to("cpu", copy=True) for name, part in parts.items()}, places
-
-
-def gathered_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """All of each tensor, on the CPU. Every rank asks."""
-    return {name: whole(tensor.detach()).cpu() for name, tensor in tensors.items()}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 from tests.wfm.training.rank_runs import worst
+from tests.wfm.training.spread_failures import BEFORE, WHERE, WORDS
+from tests.wfm.training.spread_runs import PATIENCE
 from tests.wfm.training.whole_fit import make_latents
 from wfm.artifacts import Store
 from wfm.artifacts.checkpoint_record import read_folder, verify
@@ -167,6 +170,34 @@ def test_a_stage_fits_a_spread_model_and_saves_it_whole(tmp_path):
     cards = [json.loads((tmp_path / name / "model/config.json").read_text()) for name in ("one-0", "two-0")]
     figures = [card["extra"]["validation"] for card in cards]
     assert figures[0] == pytest.approx(figures[1], abs=1e-8)
+
+
+def require_lost(said: dict[str, dict], name: str, size: int) -> None:
+    """Rank 1 ended with its own words, the others soon after with what they lost."""
+    failed, *others = (said[f"{name}-{rank}"] for rank in (1, *(r for r in range(size) if r != 1)))
+    assert (failed["kind"], failed["words"]) == ("DataError", WORDS), name
+    for told in others:
+        assert told["kind"] == "RankLost", (name, told)
+        assert re.match(rf"rank [0-9] of {size}, at '[a-z0-9 ]+': another rank died", told["words"]), (name, told)
+        assert told["at"] - failed["at"] < PATIENCE / 2, name  # as it left, and not when the time of the call was over
+
+
+def test_a_rank_that_fails_while_others_wait_for_its_tensors_keeps_its_words_and_they_lose_it(tmp_path):
+    """It told of it by a row before, which gloo took for the tensor: that aborted processes, or nobody had its words."""
+    two = {"size": 2, "shard": 2}
+    lives = [{"name": at, "scratch": at, "fails": at, "own": at == "gathering", **two} for at in WHERE]
+    said = lived(tmp_path, *lives)
+    for where in WHERE:
+        require_lost(said, where, 2)
+
+
+@pytest.mark.long
+def test_of_copies_too_and_the_words_of_a_rank_that_tells_are_lost(tmp_path):
+    copies = {"name": "copies", "scratch": "copies", "fails": "backward", "size": 4, "shard": 2}
+    twin = {"name": "twin", "scratch": "twin", "fails": f"{BEFORE}backward", "size": 2, "shard": 2}
+    said = lived(tmp_path, copies, twin)
+    require_lost(said, "copies", 4)
+    assert all(WORDS not in said.get(f"twin-{rank}", {}).get("words", "") for rank in range(2))
 
 
 # Without ranks
