@@ -168,7 +168,7 @@ class Keeper:
             if found.record.step > self._config.steps:
                 raise DataError(f"the run has {self._config.steps} steps")
             folder = self._fetched(found)
-            self._learning.check(folder, state.stateless)
+            self._learning.check(folder, found.record.names, state.stateless)
         except (DataError, OSError) as error:
             if not _is_damage(error):
                 raise
@@ -182,7 +182,8 @@ class Keeper:
             _log.warning(
                 "the checkpoint of step %d is whole: %d steps are made again", found.record.step, max(again, 0)
             )
-        self._learning.load(folder, schema.fit(_State, found.record.state, "its state").stateless)
+        state = schema.fit(_State, found.record.state, "its state")
+        self._learning.load(folder, found.record.names, state.stateless)
         if not self._ranks.leads:
             return
         self._clear_above(found.record.step)
