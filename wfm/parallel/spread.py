@@ -103,6 +103,12 @@ class Spread(Whole):
             raise ConfigError(
                 f"parallel.shard: {', '.join(scalars[:4])}: a parameter without rows cannot be spread; give it one"
             )
+        nothing = [name for name, one in model.named_parameters() if one.requires_grad and not one.numel()]
+        if nothing:  # FSDP would fail in the first backward pass, and name none of them
+            raise ConfigError(
+                f"parallel.shard: {', '.join(nothing[:4])}: a parameter without numbers learns nothing and cannot be spread; "
+                "freeze it (requires_grad_(False)), or do without it"
+            )
         self._root = _Root(model)
         for block in blocks:
             block.register_forward_hook(_no_view)  # before those of FSDP

@@ -82,14 +82,19 @@ class Stored:
 
 def parts_to_write(tensors: Mapping[str, Tensor], rank: int) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(what this rank writes, where it belongs): the part that it holds of each spread tensor, if it is of the first copy, and
-    all of others, if it is rank 0."""
+    all of others, and those without a number, if it is rank 0."""
     from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 
     mesh = mesh_of(tensors.values())
     first = mesh is None or place_in(mesh)[1] == 0
     planner = DefaultSavePlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
     planner.set_up_planner(dict(tensors), is_coordinator=rank == 0)
-    found, places = {}, {}
+    found: dict[str, Any] = {}
+    places: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        if rank == 0 and not tensor.numel():  # no rank holds a row of it, and who reads looks for it
+            found[name] = torch.empty(tensor.shape, dtype=tensor.dtype)
+            places[name] = {"offset": [0] * tensor.ndim, "shape": list(tensor.shape)}
     for item in planner.create_local_plan().items:
         name, data = item.index.fqn, item.tensor_data
         assert data is not None  # tensors are all there is
@@ -99,7 +104,7 @@ def parts_to_write(tensors: Mapping[str, Tensor], rank: int) -> tuple[dict[str, 
             continue
         found[name] = planner.resolve_data(item)
         places[name] = {"offset": list(data.chunk.offsets), "shape": list(data.size)}
-    return found, places  # type: ignore[return-value]
+    return found, places
 
 
 def write_parts(
@@ -200,16 +205,17 @@ def _read_planned(tensors: Mapping[str, Tensor], source: Stored) -> None:
         TensorStorageMetadata,
     )
 
+    filled = {name: tensor for name, tensor in tensors.items() if tensor.numel()}  # a planner knows no empty ones
     files: dict[MetadataIndex, Path] = {}
     described: dict[str, Any] = {}
-    for name in tensors:
+    for name in filled:
         entry, pieces = source.entries[name], source.pieces[name]
         chunks = [ChunkStorageMetadata(torch.Size(piece.offset), torch.Size(piece.shape)) for piece in pieces]
         properties = TensorProperties(dtype=getattr(torch, entry.dtype))
         described[name] = TensorStorageMetadata(properties, torch.Size(entry.shape), chunks)
         files |= {MetadataIndex(name, torch.Size(piece.offset)): piece.file for piece in pieces}
     planner = DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
-    planner.set_up_planner(dict(tensors), Metadata(described), is_coordinator=True)
+    planner.set_up_planner(dict(filled), Metadata(described), is_coordinator=True)
     by_file: dict[Path, list[Any]] = {}
     for item in planner.create_local_plan().items:
         by_file.setdefault(files[item.storage_index], []).append(item)

@@ -20,7 +20,15 @@ from wfm.artifacts import Store
 from wfm.artifacts.checkpoint_record import read_folder, verify
 from wfm.errors import DataError
 from wfm.models.folder import load_tensors, save_tensors
-from wfm.training.sharded import Stored, export, put_together, stored, write_parts
+from wfm.training.sharded import (
+    Stored,
+    export,
+    parts_to_write,
+    put_together,
+    read_like,
+    stored,
+    write_parts,
+)
 
 ROOT = Path(__file__).parents[3]
 STEMS = ("model", "optimizer", "average")
@@ -280,6 +288,16 @@ def test_columns_that_leave_a_hole_are_refused_though_they_have_as_many_numbers(
         write_parts({"w": torch.ones(2, 2)}, {"w": {"offset": at, "shape": [4, 4]}}, tmp_path, "model", rank, 4)
     with pytest.raises(DataError, match="no run of whole rows"):
         named(tmp_path).check({"w": torch.zeros(4, 4)})
+
+
+def test_a_tensor_without_numbers_is_there_again(tmp_path):
+    tensors = {"w": torch.ones(2, 3), "none": torch.empty(0, 3), "columns": torch.empty(3, 0, dtype=torch.int64)}
+    for rank in range(2):
+        write_parts(*parts_to_write(tensors, rank), tmp_path, "model", rank, 2)
+    found = named(tmp_path)
+    found.check(tensors)
+    assert same(put_together(found), tensors)
+    assert same(read_like(tensors, found), tensors)
 
 
 def test_few_bytes_ask_for_no_more_memory_than_they_fill(tmp_path):
