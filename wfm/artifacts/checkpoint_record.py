@@ -78,6 +78,11 @@ class CheckpointRecord:
         return record
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Of its files. What else lies in its folder is not its."""
+        return tuple(entry.path for entry in self.files)
+
+    @property
     def bytes(self) -> int:
         return sum(entry.size for entry in self.files)
 

@@ -63,6 +63,8 @@ class Ranks:
         self.share = 1.0
         "Of the global batch, the part that this rank has: the loader sets it with each batch. All together they are 1."
         self._calls = 0
+        self.timeout_seconds = TIMEOUT_SECONDS
+        "How long each call waits for the others [s]."
         self._over = False
         "Whether the ranks have parted: nothing more is asked of them."
 
@@ -139,6 +141,21 @@ class Ranks:
                 self._part("trouble", error)
             raise
 
+    @contextmanager
+    def only_together(self, label: str) -> Iterator[None]:
+        """Tensors travel in here, by these calls or by torch's own (`wfm.parallel.spread`), and the others may wait for one and
+        for no row: a row in its place would be taken for it, and gloo aborts them. So whoever fails in here says nothing,
+        leaves with its own words (within `telling` too), and is lost to the others as its process ends.
+
+        Raises RankLost for what torch says of a rank that is not there."""
+        try:
+            yield
+        except BaseException as error:
+            self._over = self.size > 1
+            if self._over and _is_of_transport(error):
+                raise self._lost(label, error) from error
+            raise
+
     # Of the global batch
 
     def mean(self, value: float, label: str = "mean") -> float:
@@ -178,7 +195,7 @@ class Ranks:
         learning = [p for p in module.parameters() if p.requires_grad and not is_spread(p)]
         has = bytes(p.grad is not None for p in learning)
         rows = self._exchange(label, float(zlib.crc32(has)))
-        with torch.no_grad(), self._only_together():
+        with torch.no_grad(), self.only_together(label):
             if len({row[0] for row in rows}) > 1:
                 counts = torch.tensor(list(has), dtype=torch.int32)
                 self._sum(counts, label)
@@ -205,7 +222,7 @@ class Ranks:
         refuse_batch_statistics(module)
         tensors = (*module.parameters(), *module.buffers())
         self.require_equal(sum(tensor.numel() for tensor in tensors), "the model's size")
-        with torch.no_grad(), self._only_together():
+        with torch.no_grad(), self.only_together("first weights"):
             for tensor in tensors:
                 self._from_first(tensor, "first weights")
 
@@ -228,6 +245,13 @@ class Ranks:
             )
 
     # How it travels
+
+    def _lost(self, label: str, error: BaseException) -> RankLost:
+        """What torch says of a rank that is not there, in our words."""
+        return RankLost(
+            f"rank {self.rank} of {self.size}, at {label!r}: another rank died, or has been silent for "
+            f"{self.timeout_seconds:g} s ({str(error).strip().partition(chr(10))[0][:300]})"
+        )
 
     def _exchange(self, label: str, *values: float) -> list[Row]:
         """A row of numbers from every rank to every rank. Raises what another rank failed of, RanksDiffer when one is somewhere
@@ -259,15 +283,6 @@ class Ranks:
                 raise _KINDS.get(one["outcome"], WfmError)(f"rank {rank} of {self.size}: {one['words']}")
         places = ", ".join(f"rank {rank} at {one['words']!r}" for rank, one in enumerate(said))
         raise RanksDiffer(f"the ranks are at different places: {places}")
-
-    @contextmanager
-    def _only_together(self) -> Iterator[None]:
-        """Tensors travel in here, and the others wait for no row: whoever fails leaves, and is lost to them."""
-        try:
-            yield
-        except BaseException:
-            self._over = True
-            raise
 
     def _texts(self, label: str, text: bytes, longest: int) -> list[bytes]:
         """Texts of at most `longest` bytes from every rank to every rank."""
@@ -330,10 +345,7 @@ class ProcessRanks(Ranks):
                 yield
         except RuntimeError as error:
             self._over = True
-            raise RankLost(
-                f"rank {self.rank} of {self.size}, at {label!r}: another rank died, or has been silent for "
-                f"{self.timeout_seconds:g} s ({str(error).splitlines()[0][:300]})"
-            ) from error
+            raise self._lost(label, error) from error
 
 
 def join(timeout_seconds: float = TIMEOUT_SECONDS, environment: Mapping[str, str] = os.environ) -> Ranks:
@@ -379,6 +391,16 @@ def join(timeout_seconds: float = TIMEOUT_SECONDS, environment: Mapping[str, str
             f"{timeout_seconds:g} s ({str(error).splitlines()[0][:300]})"
         ) from error
     return ProcessRanks(rank, size, timeout_seconds)
+
+
+def _is_of_transport(error: BaseException) -> bool:
+    """Whether this is torch's word on a rank that cannot be reached, and no failure of this rank's own. gloo has no type for
+    it, but names the file of its transport that says so."""
+    if not isinstance(error, RuntimeError):
+        return False
+    import torch.distributed as dist
+
+    return isinstance(error, dist.DistError) or "gloo/transport" in str(error)
 
 
 def _buckets(gradients: "Sequence[Tensor]") -> "Iterator[list[Tensor]]":

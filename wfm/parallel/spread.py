@@ -5,6 +5,7 @@
     spread.communicate(last)                                         # before each backward pass of several
     loss.backward()
     spread.settle(ranks)                                             # gradients are sums over all ranks now
+    with spread.together(ranks, "step"): ...                         # around all of these, and whatever else moves parts
 
 A mesh has `shard` ranks times `replicate` copies: each copy holds the model once, cut by rows, and copies add up their
 gradients. A block's parameters are whole while its `forward` runs, or a method that its class names in `called_apart`; all
@@ -13,14 +14,15 @@ others while `run` does. **Gradients are sums**: whoever wants a mean weights th
 `Whole` is the twin of a model that each rank holds all of: the same calls, which do nothing.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from wfm.errors import ConfigError
-from wfm.parallel.ranks import Ranks
+from wfm.parallel.ranks import ALONE, Ranks
 from wfm.parallel.shards import REPLICATE, SHARD, is_spread, whole
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ class Whole:
     ) -> ResultT:
         """What the function gives, called with the model's parameters there for it."""
         return function(*arguments, **named)
+
+    def together(self, ranks: Ranks, label: str) -> AbstractContextManager[None]:
+        """Held while parts travel: a rank that fails in it is lost to the others, who wait for its tensors and hear no words
+        (`Ranks.only_together`). Of a model that is whole nothing travels, and what fails is told."""
+        return nullcontext()
 
     def communicate(self, last: bool) -> None:
         """Whether the backward passes from here on add up gradients over ranks: only the `last` of several has to."""
@@ -96,6 +103,12 @@ class Spread(Whole):
             raise ConfigError(
                 f"parallel.shard: {', '.join(scalars[:4])}: a parameter without rows cannot be spread; give it one"
             )
+        nothing = [name for name, one in model.named_parameters() if one.requires_grad and not one.numel()]
+        if nothing:  # FSDP would fail in the first backward pass, and name none of them
+            raise ConfigError(
+                f"parallel.shard: {', '.join(nothing[:4])}: a parameter without numbers learns nothing and cannot be spread; "
+                "freeze it (requires_grad_(False)), or do without it"
+            )
         self._root = _Root(model)
         for block in blocks:
             block.register_forward_hook(_no_view)  # before those of FSDP
@@ -124,6 +137,9 @@ class Spread(Whole):
         if not torch.is_grad_enabled():
             self._root.reshard()  # type: ignore[operator]  # where no backward pass does
         return found  # type: ignore[no-any-return]
+
+    def together(self, ranks: Ranks, label: str) -> AbstractContextManager[None]:
+        return ranks.only_together(label)
 
     def communicate(self, last: bool) -> None:
         self._root.set_requires_gradient_sync(last)  # type: ignore[operator]
@@ -182,12 +198,19 @@ def _without_views(block: nn.Module, method: Callable[..., Any]) -> Callable[...
     return lambda *given: _no_view(block, given, method(*given))
 
 
-def gathered(model: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
-    """Every tensor of a model as a whole, on the CPU, by name: those of its state dict. All ranks call this; one that does not
-    `keep` them helps, holds one tensor at a time, and gets none."""
+def gathered(model: nn.Module, ranks: Ranks = ALONE, *, keep: bool = True) -> dict[str, Tensor]:
+    """`gathered_tensors` of a model's state dict."""
+    return gathered_tensors(model.state_dict(), ranks, keep=keep)
+
+
+def gathered_tensors(tensors: Mapping[str, Tensor], ranks: Ranks = ALONE, *, keep: bool = True) -> dict[str, Tensor]:
+    """All of each tensor by name, of spread ones put together on the CPU. All `ranks` call this; one that does not `keep` them
+    helps, holds one tensor at a time, and gets none. Raises RankLost as `Ranks.only_together`."""
     found = {}
-    for name, tensor in model.state_dict().items():
-        full = whole(tensor.detach())
-        if keep:
-            found[name] = full.cpu() if is_spread(tensor) else tensor.detach()
+    travels = any(map(is_spread, tensors.values()))
+    with ranks.only_together("gathering") if travels else nullcontext():
+        for name, tensor in tensors.items():
+            full = whole(tensor.detach())
+            if keep:
+                found[name] = full.cpu() if is_spread(tensor) else full
     return found

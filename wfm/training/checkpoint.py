@@ -35,9 +35,10 @@ from wfm.crash_points import crash_point
 from wfm.errors import DataError, TryAgain
 from wfm.log import get_logger
 from wfm.parallel.ranks import ALONE, Ranks
+from wfm.parallel.spread import gathered_tensors
 from wfm.training.behind import Writer
 from wfm.training.config import TrainingConfig
-from wfm.training.learning import Learning, Player, copied, gathered_tensors
+from wfm.training.learning import Learning, Player, copied
 
 KEPT = 2
 CURVE = "metrics.jsonl"
@@ -167,7 +168,7 @@ class Keeper:
             if found.record.step > self._config.steps:
                 raise DataError(f"the run has {self._config.steps} steps")
             folder = self._fetched(found)
-            self._learning.check(folder, state.stateless)
+            self._learning.check(folder, found.record.names, state.stateless)
         except (DataError, OSError) as error:
             if not _is_damage(error):
                 raise
@@ -181,7 +182,8 @@ class Keeper:
             _log.warning(
                 "the checkpoint of step %d is whole: %d steps are made again", found.record.step, max(again, 0)
             )
-        self._learning.load(folder, schema.fit(_State, found.record.state, "its state").stateless)
+        state = schema.fit(_State, found.record.state, "its state")
+        self._learning.load(folder, found.record.names, state.stateless)
         if not self._ranks.leads:
             return
         self._clear_above(found.record.step)
@@ -311,7 +313,10 @@ class Keeper:
                 self._ranks.barrier("the last checkpoint is written")
             return
         if name:
-            whole_ones = [(stem, gathered_tensors(tensors)) for stem, tensors in self._learning.stems()]
+            keep = self._ranks.leads  # no other has the memory for all of it
+            whole_ones = [
+                (stem, gathered_tensors(tensors, self._ranks, keep=keep)) for stem, tensors in self._learning.stems()
+            ]
             if self._ranks.leads:
                 self._learning.save(self.folder / name, whole_ones)
                 self._name(self.folder / name, step, state, list_files(self.folder / name))

@@ -97,7 +97,7 @@ def fit(
                     FAMILIES.load(config.family).blocks(model),
                 ),
             )
-    tensors = gathered(learner.model, keep=ranks.leads)
+    tensors = gathered(learner.model, ranks, keep=ranks.leads)
     if ranks.leads:
         _save(learner, tensors, result, out)
     return {**task.counts, "parameters": count_parameters(learner.model), **result.told(), **note, **ordered}

@@ -1,6 +1,6 @@
 """Everything in a run that changes as it learns: to files and back, whether it is whole or spread over ranks."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wfm.errors import DataError
 from wfm.models.folder import save_tensors
-from wfm.parallel.shards import mesh_of, whole
+from wfm.parallel.shards import mesh_of
 from wfm.pulse import beat
 from wfm.training.ema import Average
 from wfm.training.optim import Optimizers
@@ -57,24 +57,24 @@ class Learning:
                 half_written()
             beat("save")
 
-    def check(self, folder: Path, stateless: dict[str, list[str]]) -> None:
-        """Raise DataError unless `load` would find exactly the tensors that it needs. Reads headers only."""
+    def check(self, folder: Path, files: Collection[str], stateless: dict[str, list[str]]) -> None:
+        """Raise DataError unless `load` would find exactly the tensors it needs in `files` of a folder. Reads headers only."""
         for stem, optimizer, player in self._players():
-            stored(folder, stem).check(player.module.state_dict())
+            stored(folder, stem, files).check(player.module.state_dict())
             if optimizer not in stateless:
                 raise DataError(f"{folder}: it does not say which parameters of {optimizer} have no state")
-            stored(folder, optimizer).check(player.optimizers.wanted(set(stateless[optimizer])))
+            stored(folder, optimizer, files).check(player.optimizers.wanted(set(stateless[optimizer])))
         if self.average is not None:
-            stored(folder, "average").check(self.average.state_dict())
+            stored(folder, "average", files).check(self.average.state_dict())
 
-    def load(self, folder: Path, stateless: dict[str, list[str]]) -> None:
+    def load(self, folder: Path, files: Collection[str], stateless: dict[str, list[str]]) -> None:
         """Put the tensors of a checkpoint that was checked back in place, all of them, whatever number of ranks wrote it."""
         for stem, optimizer, player in self._players():
-            read_into(player.module.state_dict(), stored(folder, stem))
+            read_into(player.module.state_dict(), stored(folder, stem, files))
             wanted = player.optimizers.wanted(set(stateless[optimizer]))
-            player.optimizers.restore(read_like(wanted, stored(folder, optimizer)))
+            player.optimizers.restore(read_like(wanted, stored(folder, optimizer, files)))
         if self.average is not None:
-            read_into(self.average.state_dict(), stored(folder, "average"))
+            read_into(self.average.state_dict(), stored(folder, "average", files))
 
     def _players(self) -> Iterator[tuple[str, str, Player]]:
         yield "model", "optimizer", self.model
@@ -86,8 +86,3 @@ def copied(tensors: dict[str, Tensor], rank: int) -> tuple[dict[str, Tensor], di
     """What a rank writes, as it is now: the training goes on meanwhile."""
     parts, places = parts_to_write(tensors, rank)
     return {name: part.detach().to("cpu", copy=True) for name, part in parts.items()}, places
-
-
-def gathered_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """All of each tensor, on the CPU. Every rank asks."""
-    return {name: whole(tensor.detach()).cpu() for name, tensor in tensors.items()}

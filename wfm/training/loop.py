@@ -228,24 +228,25 @@ def train(
                     if guard is not None:
                         guard.before_pass()
                     gradients = stepping.gradients(batch, step)
-                    kind = kind_of(objective, batch, step)
-                    if guard is not None:
-                        verdict = guard.judge(kind, players_of(gradients))
-                        if verdict is not None:  # the next batch of the order is taken for this step
-                            guard.take_back()
-                            _leave_out(guard, step, verdict, data, ranks, curve)
-                            continue
-                    factor = rate(step, config)
-                    clip(model, gradients.model.norm, config.gradient_clip)
-                    optimizers.step(factor)
-                    sound[0].note(step, gradients.model)
-                    if rival is not None and second is not None and gradients.rival is not None:
-                        clip(rival.module, gradients.rival.norm, rival.config.gradient_clip)
-                        second.optimizers.step(factor)
-                        sound[1].note(step, gradients.rival)
-                    step = done = step + 1
-                    if average is not None:
-                        average.update(model, done)
+                    with laid.together(ranks, f"step {step + 1}"):  # optimisers may exchange parts, as Muon does
+                        kind = kind_of(objective, batch, step)
+                        if guard is not None:
+                            verdict = guard.judge(kind, players_of(gradients))
+                            if verdict is not None:  # the next batch of the order is taken for this step
+                                guard.take_back()
+                                _leave_out(guard, step, verdict, data, ranks, curve)
+                                continue
+                        factor = rate(step, config)
+                        clip(model, gradients.model.norm, config.gradient_clip)
+                        optimizers.step(factor)
+                        sound[0].note(step, gradients.model)
+                        if rival is not None and second is not None and gradients.rival is not None:
+                            clip(rival.module, gradients.rival.norm, rival.config.gradient_clip)
+                            second.optimizers.step(factor)
+                            sound[1].note(step, gradients.rival)
+                        step = done = step + 1
+                        if average is not None:
+                            average.update(model, done)
                 beat("step")
                 crash_point("after_step")
                 meter.add(gradients.values)
@@ -270,7 +271,7 @@ def train(
                 if validate is not None and (last or (config.validate_every and done % config.validate_every == 0)):
                     _require(sound)
                     with expecting("validation", limit):
-                        final = ranks.broadcast(_validated(model, average, laid, validate), "validation")
+                        final = ranks.broadcast(_validated(model, average, laid, ranks, validate), "validation")
                     beat("validation")
                     if curve is not None:
                         found_there = {f"{VALIDATION}{name}": value for name, value in final.items()}
@@ -286,10 +287,9 @@ def train(
             _drained(keeper, ranks, config)
             if average is not None:
                 average.swap(model)
-            model.eval()
             if validate is not None and not final:  # killed between the last step and the end
-                with torch.no_grad():
-                    final = ranks.broadcast(laid.run(validate, model), "validation")
+                final = ranks.broadcast(_validated(model, None, laid, ranks, validate), "validation")
+            model.eval()
             crash_point("before_end")
             ranks.barrier("end")
     seconds = time.monotonic() - began
@@ -402,14 +402,17 @@ def fingerprint_of(
 
 
 @torch.no_grad()
-def _validated(model: nn.Module, average: Average | None, laid: Whole, validate: Validate) -> dict[str, float]:
-    """Run a validation with the averaged weights, leaving everything as it was."""
+def _validated(
+    model: nn.Module, average: Average | None, laid: Whole, ranks: Ranks, validate: Validate
+) -> dict[str, float]:
+    """Run a validation with the averaged weights, leaving everything as it was. One that fails ends the run, and leaves the
+    weights as they stand then: those of a spread model are not all in parts, and no average could be exchanged with them."""
     if average is not None:
         average.swap(model)
     model.eval()
-    try:
-        return laid.run(validate, model)
-    finally:
-        model.train()
-        if average is not None:
-            average.swap(model)
+    with laid.together(ranks, "validation"):
+        found = laid.run(validate, model)
+    model.train()
+    if average is not None:
+        average.swap(model)
+    return found

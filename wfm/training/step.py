@@ -79,6 +79,18 @@ class Step:
         samples = [part.weight * samples_of(part.batch) for part in parts]
         whole = self._ranks.total({_RIVALS: sum(samples), **added_up(counts)}, "how many there are")
         of_rival = whole.pop(_RIVALS)
+        with self._spread.together(self._ranks, f"step {step + 1}"):
+            return self._passed(parts, step, counts, [share / of_rival for share in samples], whole)
+
+    def _passed(
+        self,
+        parts: "list[MicroBatch]",
+        step: int,
+        counts: list[dict[str, float]],
+        shares: list[float],
+        whole: dict[str, float],
+    ) -> Found:
+        """Forward and backward over the parts; `counts` and `shares` (the rival's) of each, `whole` the counts of the step."""
         losses: list[Tensor] = []
         theirs: list[Tensor] = []
         values: dict[str, Mean] = {}
@@ -92,7 +104,7 @@ class Step:
                 loss = loss if part.weight else loss * 0.0
                 loss.backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
-            theirs += self._against(step, samples[place] / of_rival, found)
+            theirs += self._against(step, shares[place], found)
             values = joined(values, found) if part.weight else values
         self._spread.settle(self._ranks)
         rival = None if self._rival is None or not theirs else self._of_all(self._rival.module, theirs)

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from tests.wfm.training.rank_runs import worst
 from wfm.errors import ConfigError
 from wfm.models.folder import load_tensors
 from wfm.parallel.ranks import ALONE
-from wfm.parallel.spread import Whole, mesh_over, shape_of_mesh
+from wfm.parallel.spread import Spread, Whole, mesh_over, shape_of_mesh
 
 ROOT = Path(__file__).parents[3]
 CASES = {
@@ -113,6 +115,12 @@ def test_a_mesh_that_does_not_fit_is_refused(size, shard, replicate):
         ConfigError, match=rf"parallel.shard = {shard} and parallel.replicate = {replicate} .* {size} ranks"
     ):
         shape_of_mesh(size, shard, replicate)
+
+
+def test_a_parameter_without_numbers_that_is_to_learn_is_refused():
+    model = nn.ParameterDict({"w": nn.Parameter(torch.ones(2, 2)), "none": nn.Parameter(torch.ones(0, 2))})
+    with pytest.raises(ConfigError, match=r"parallel\.shard: none: a parameter without numbers"):
+        Spread(None, model, [])
 
 
 def test_one_process_spreads_nothing():

@@ -3,7 +3,8 @@
     python -m tests.wfm.training.spread_runs OUT LIVES
 
 LIVES: JSON, a list of lives one after the other: name, scratch (a folder below OUT; `own`: each rank has one of its own, and
-all the store OUT/store), size, shard, and maybe replicate, stop (asked at that step), crash (`wfm.crash_points`). OUT gets by
+all the store OUT/store), size, shard, and maybe replicate, stop (asked at that step), crash (`wfm.crash_points`), fails (where
+rank 1 does: `spread_failures`; each rank says how it ended, in `<name>-<rank>.json`). OUT gets by
 life `<name>.json`, what rank 0 says of it, `<name>.loaded.safetensors`, every tensor that it went on from, put together, and
 `<name>.safetensors`, its weights. Of one with `fit` it gets `<name>-<rank>`, what a stage writes that learns from the latents
 in OUT/store.
@@ -20,16 +21,19 @@ import torch
 
 from tests.wfm.parallel.forked import fork_ranks
 from tests.wfm.training.rank_runs import RUNS, run
+from tests.wfm.training.spread_failures import BEFORE, plant
 from tests.wfm.training.whole_fit import fit
 from wfm.artifacts import Store
 from wfm.crash_points import VARIABLE
-from wfm.errors import Cancelled
+from wfm.errors import Cancelled, WfmError
 from wfm.families.diffusion.card import FAMILY
 from wfm.models.folder import save_tensors
 from wfm.parallel.ranks import Ranks
-from wfm.parallel.spread import gathered, mesh_over, spread_over
+from wfm.parallel.spread import gathered, gathered_tensors, mesh_over, spread_over
 from wfm.training.checkpoint import Keeper, Scratch
-from wfm.training.learning import gathered_tensors
+
+PATIENCE = 60.0
+"""Of each call [s]."""
 
 
 def live(life: dict[str, Any], out: Path, ranks: Ranks) -> None:
@@ -71,15 +75,23 @@ def live(life: dict[str, Any], out: Path, ranks: Ranks) -> None:
         places = Store.open(out / "store").checkpoints("c" * 64)
         places.scratch = out / f"{life['scratch']}-{ranks.rank}"
         scratch = places
+    validate = plant(life["fails"], made.model, ranks) if "fails" in life else None
     shape = {"shard": life["shard"], "replicate": life.get("replicate", 0)}
     try:
         run(
             "diffusion", scratch, ranks, made=made, checkpoint_every=4, checkpoint_seconds=1e9, guard={"most_left_out": 0},
-            stopping=lambda: next(asked) + said["resumed_from"] == life.get("stop", -1),
+            stopping=lambda: next(asked) + said["resumed_from"] == life.get("stop", -1), validate=validate,
+            validate_every=4 if validate else 0,
             spread=lambda model: spread_over(mesh_over(ranks, **shape), model, FAMILY.blocks(model)),
         )  # fmt: skip
     except Cancelled as error:
         said["cancelled"] = str(error)
+    except WfmError as error:
+        if "fails" not in life:
+            raise
+        end = {"kind": type(error).__name__, "words": str(error), "at": time.monotonic()}
+        (out / f"{life['name']}-{ranks.rank}.json").write_text(json.dumps(end))
+        return
     weights = gathered(made.model)
     if ranks.leads:
         save_tensors(weights, out / f"{life['name']}.safetensors")
@@ -89,8 +101,8 @@ def live(life: dict[str, Any], out: Path, ranks: Ranks) -> None:
 def main() -> None:
     out = Path(sys.argv[1])
     for life in json.loads(sys.argv[2]):
-        codes = fork_ranks(life["size"], lambda ranks, life=life: live(life, out, ranks), 60.0)
-        assert any(codes) == bool(life.get("crash")), (life, codes)
+        codes = fork_ranks(life["size"], lambda ranks, life=life: live(life, out, ranks), PATIENCE)
+        assert any(codes) == bool(life.get("crash")) or life.get("fails", "").startswith(BEFORE), (life, codes)
 
 
 if __name__ == "__main__":

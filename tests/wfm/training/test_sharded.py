@@ -2,21 +2,33 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.wfm.training.rank_runs import worst
+from tests.wfm.training.spread_failures import BEFORE, WHERE, WORDS
+from tests.wfm.training.spread_runs import PATIENCE
 from tests.wfm.training.whole_fit import make_latents
 from wfm.artifacts import Store
 from wfm.artifacts.checkpoint_record import read_folder, verify
 from wfm.errors import DataError
 from wfm.models.folder import load_tensors, save_tensors
-from wfm.training.sharded import export, put_together, stored, write_parts
+from wfm.training.sharded import (
+    Stored,
+    export,
+    parts_to_write,
+    put_together,
+    read_like,
+    stored,
+    write_parts,
+)
 
 ROOT = Path(__file__).parents[3]
 STEMS = ("model", "optimizer", "average")
@@ -35,7 +47,11 @@ def lived(out: Path, *lives: dict) -> dict[str, dict]:
 
 def of_checkpoint(folder: Path) -> dict[str, torch.Tensor]:
     """Everything in one, put together by one process without ranks."""
-    return {f"{stem}:{name}": one for stem in STEMS for name, one in put_together(stored(folder, stem)).items()}
+    return {
+        f"{stem}:{name}": one
+        for stem in STEMS
+        for name, one in put_together(stored(folder, stem, read_folder(folder).names)).items()
+    }
 
 
 def same(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
@@ -169,12 +185,40 @@ def test_a_stage_fits_a_spread_model_and_saves_it_whole(tmp_path):
     assert figures[0] == pytest.approx(figures[1], abs=1e-8)
 
 
+def require_lost(said: dict[str, dict], name: str, size: int) -> None:
+    """Rank 1 ended with its own words, the others soon after with what they lost."""
+    failed, *others = (said[f"{name}-{rank}"] for rank in (1, *(r for r in range(size) if r != 1)))
+    assert (failed["kind"], failed["words"]) == ("DataError", WORDS), name
+    for told in others:
+        assert told["kind"] == "RankLost", (name, told)
+        assert re.match(rf"rank [0-9] of {size}, at '[a-z0-9 ]+': another rank died", told["words"]), (name, told)
+        assert told["at"] - failed["at"] < PATIENCE / 2, name  # as it left, and not when the time of the call was over
+
+
+def test_a_rank_that_fails_while_others_wait_for_its_tensors_keeps_its_words_and_they_lose_it(tmp_path):
+    """It told of it by a row before, which gloo took for the tensor: that aborted processes, or nobody had its words."""
+    two = {"size": 2, "shard": 2}
+    lives = [{"name": at, "scratch": at, "fails": at, "own": at == "gathering", **two} for at in WHERE]
+    said = lived(tmp_path, *lives)
+    for where in WHERE:
+        require_lost(said, where, 2)
+
+
+@pytest.mark.long
+def test_of_copies_too_and_the_words_of_a_rank_that_tells_are_lost(tmp_path):
+    copies = {"name": "copies", "scratch": "copies", "fails": "backward", "size": 4, "shard": 2}
+    twin = {"name": "twin", "scratch": "twin", "fails": f"{BEFORE}backward", "size": 2, "shard": 2}
+    said = lived(tmp_path, copies, twin)
+    require_lost(said, "copies", 4)
+    assert all(WORDS not in said.get(f"twin-{rank}", {}).get("words", "") for rank in range(2))
+
+
 # Without ranks
 
 
-def spoilt(rows: int, offset: int, shape: int):
+def placed(rows: int, offset: Any, shape: Any, name: str = "w"):
     """Puts another part in the place of the second."""
-    places = {"w": {"offset": [offset, 0], "shape": [shape, 3]}}
+    places = {name: {"offset": offset, "shape": shape}}
     return lambda folder: write_parts({"w": torch.zeros(rows, 3)}, places, folder, "model", 1, 3)
 
 
@@ -188,24 +232,89 @@ def parts(folder: Path, rows: list[int]) -> dict[str, torch.Tensor]:
     return {"w": whole}
 
 
+def named(folder: Path, stem: str = "model") -> Stored:
+    """What a folder has, every file of which its record names."""
+    return stored(folder, stem, [path.name for path in folder.iterdir()])
+
+
 def test_parts_make_a_whole(tmp_path):
     whole = parts(tmp_path, [2, 2, 1])
-    assert same(put_together(stored(tmp_path, "model")), whole)
+    assert same(put_together(named(tmp_path)), whole)
+
+
+PART = "model.rank-00001-of-00003.safetensors"
+TERABYTES = [2**40, 3]
 
 
 @pytest.mark.parametrize(
     ("hurt", "words"),
     [
-        (lambda f: next(f.glob("*rank-00001*")).unlink(), "2 parts of model, of 3"),
-        (spoilt(1, 0, 5), "12 numbers"),
-        (spoilt(2, 0, 5), "in its parts"),
-        (spoilt(2, 2, 6), "in another part"),
-        (lambda f: save_tensors({"w": torch.zeros(2, 3)}, f / "model.rank-00001-of-00003.safetensors"), "does not say"),
-        (lambda f: (f / "model.rank-00001-of-00003.safetensors").write_bytes(b"no"), "safetensors"),
+        (lambda f: (f / PART).unlink(), "2 parts of model, of 3"),
+        (lambda f: (f / PART).rename(f / PART.replace("00001", "00007")), "3 parts of model, of 3"),
+        (placed(1, [2, 0], [5, 3]), "no part has the rows 3 to 3 of w"),
+        (placed(2, [1, 0], [5, 3]), "two parts have the rows 1 to 1 of w"),
+        (placed(2, [0, 0], [5, 3]), "of w"),
+        (placed(2, [2, 0], [6, 3]), "in another part"),
+        (placed(2, [4, 0], [5, 3]), r"is no part of \[5, 3\]"),
+        (placed(2, [2, 1], [5, 3]), "is no part of"),
+        (placed(2, [2, 0], [5, 4]), "in another part"),
+        (placed(2, [-1, 0], [5, 3]), "no offset and shape"),
+        (placed(2, [2], [5, 3]), "no offset and shape"),
+        (placed(2, [2.0, 0], [5, 3]), "no offset and shape"),
+        (placed(2, 2, [5, 3]), "no offset and shape"),
+        (placed(2, [2, 0], None), "no offset and shape"),
+        (placed(2, [2, 0], [2**40, 2**40]), "no offset and shape"),
+        (placed(2, [2, 0], [5, 3], name="v"), "of each of its tensors"),
+        (lambda f: write_parts({"w": torch.zeros(2, 3)}, {"w": 5}, f, "model", 1, 3), "no offset and shape"),
+        (lambda f: write_parts({"w": torch.zeros(2, 3)}, [1], f, "model", 1, 3), "of each of its tensors"),  # type: ignore[arg-type]
+        (lambda f: save_tensors({"w": torch.zeros(2, 3)}, f / PART), "does not say"),
+        (lambda f: (f / PART).write_bytes(b"no"), "safetensors"),
+        (lambda f: save_tensors({"w": torch.zeros(5, 3)}, f / "model.safetensors"), "both model.safetensors and parts"),
+        (lambda f: [path.unlink() for path in f.iterdir()], "neither model.safetensors nor parts"),
     ],
 )  # fmt: skip
 def test_parts_that_are_not_those_of_one_tensor_are_refused(tmp_path, hurt, words):
     whole = parts(tmp_path, [2, 2, 1])
     hurt(tmp_path)
     with pytest.raises(DataError, match=words):
-        stored(tmp_path, "model").check(whole)
+        named(tmp_path).check(whole)
+    with pytest.raises(DataError, match=words):
+        put_together(named(tmp_path))
+
+
+def test_columns_that_leave_a_hole_are_refused_though_they_have_as_many_numbers(tmp_path):
+    """Two of four quarters and one of them twice, moved by a column: of other places, and as many numbers as the whole."""
+    for rank, at in enumerate(([0, 0], [0, 2], [2, 0], [2, 1])):
+        write_parts({"w": torch.ones(2, 2)}, {"w": {"offset": at, "shape": [4, 4]}}, tmp_path, "model", rank, 4)
+    with pytest.raises(DataError, match="no run of whole rows"):
+        named(tmp_path).check({"w": torch.zeros(4, 4)})
+
+
+def test_a_tensor_without_numbers_is_there_again(tmp_path):
+    tensors = {"w": torch.ones(2, 3), "none": torch.empty(0, 3), "columns": torch.empty(3, 0, dtype=torch.int64)}
+    for rank in range(2):
+        write_parts(*parts_to_write(tensors, rank), tmp_path, "model", rank, 2)
+    found = named(tmp_path)
+    found.check(tensors)
+    assert same(put_together(found), tensors)
+    assert same(read_like(tensors, found), tensors)
+
+
+def test_few_bytes_ask_for_no_more_memory_than_they_fill(tmp_path):
+    for rank in range(3):
+        places = {"w": {"offset": [2 * rank, 0], "shape": TERABYTES}}
+        write_parts({"w": torch.zeros(2, 3)}, places, tmp_path, "model", rank, 3)
+    with pytest.raises(DataError, match=f"w has 6 rows in its parts, of {TERABYTES[0]}"):
+        put_together(named(tmp_path))
+
+
+def test_files_that_the_record_does_not_name_are_not_read(tmp_path):
+    """Parts of another number of ranks beside those of this checkpoint, which they would hide or stand in the way of."""
+    whole = parts(tmp_path, [2, 2, 1])
+    names = [path.name for path in tmp_path.iterdir()]
+    parts(tmp_path, [4, 3])
+    save_tensors({"w": torch.zeros(5, 3)}, tmp_path / "model.safetensors")
+    assert same(put_together(stored(tmp_path, "model", names)), whole)
+    assert same(put_together(stored(tmp_path, "model", ["model.safetensors"])), {"w": torch.zeros(5, 3)})
+    with pytest.raises(DataError, match="5 parts of model, of 2, 3"):
+        named(tmp_path)
