@@ -29,7 +29,7 @@ TOKENIZER = {
 _NETWORK = {
     "num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 1, "adaln_lora_dim": 4, "condition_mask": True,
 }  # fmt: skip
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "diffusion": {"network": _NETWORK, "linear_prior": True},
     "training": {"steps": 12, "batch_size": 5, "warmup_steps": 2, "log_every": 1, "validate_every": 6},
     "validation_windows": 3,
@@ -76,7 +76,14 @@ def make_text(store: Store) -> None:
 
 
 def fit(
-    store: Store, out: Path, scratch: Path, ranks: Ranks = ALONE, *, text: bool = False, **parallel: Any
+    store: Store,
+    out: Path,
+    scratch: Path,
+    ranks: Ranks = ALONE,
+    *,
+    text: bool = False,
+    device: str = "",
+    **parallel: Any,
 ) -> dict[str, Any]:
     """What `fit` says that it did; `text`: with the captions of `make_text`; `parallel`: how the model lies on ranks."""
     out.mkdir(parents=True, exist_ok=True)
@@ -85,7 +92,8 @@ def fit(
     try:
         torch.manual_seed(0)
         tokenizer = Tokenizer(TokenizerConfig.parse(TOKENIZER)).eval()
-        config = DiffusionTrainingConfig.parse({**CONFIG, "parallel": parallel})
+        training = {**CONFIG["training"], "device": device}
+        config = DiffusionTrainingConfig.parse({**CONFIG, "training": training, "parallel": parallel})
         sources = {"latents": Source(store.artifact(LATENTS), text=store.artifact(TEXT) if text else None)}
         return fit_task(world_task(sources, tokenizer, config), config, out=out, scratch=scratch, ranks=ranks)
     finally:

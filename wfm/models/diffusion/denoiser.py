@@ -222,8 +222,9 @@ class Denoiser(nn.Module):
     # What no noise level changes
 
     def prepare(self, conditions: Conditions, like: Tensor, *, packed: bool = False) -> Prepared:
-        """Work out conditions for latents of the shape, dtype and device of `like`; packed: for `denoise_pack`, and wherever no
-        call is repeated: of a network whose blocks are spread over ranks this reads nothing that only their forward has. Raises ConfigError for what does not fit them or the model."""
+        """Work out conditions for latents of the shape, dtype and device of `like`; packed: for `denoise_pack`, where no call
+        is repeated, and for blocks that are spread over ranks: none of their weights is read. Raises ConfigError for what does
+        not fit them or the model."""
         if like.ndim != 5 or like.shape[1] != self.config.network.in_channels:
             raise ConfigError(
                 f"latents have shape {list(like.shape)}, wanted [B, {self.config.network.in_channels}, T, H, W]"
