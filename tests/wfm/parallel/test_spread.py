@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.wfm.training.rank_runs import worst
 from wfm.errors import ConfigError
 from wfm.models.folder import load_tensors
-from wfm.parallel.ranks import ALONE
+from wfm.parallel.ranks import ALONE, Ranks
 from wfm.parallel.spread import Whole, mesh_over, shape_of_mesh
 
 ROOT = Path(__file__).parents[3]
@@ -113,6 +114,17 @@ def test_a_mesh_that_does_not_fit_is_refused(size, shard, replicate):
         ConfigError, match=rf"parallel.shard = {shard} and parallel.replicate = {replicate} .* {size} ranks"
     ):
         shape_of_mesh(size, shard, replicate)
+
+
+@pytest.mark.parametrize(("device", "wanted"), [("cpu", "cpu"), ("cuda:1", "cuda")])
+def test_the_mesh_is_where_the_training_is(monkeypatch, device, wanted):
+    """And not on a GPU that happens to be there."""
+    made = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("torch.distributed.device_mesh.init_device_mesh", lambda *given, **named: made.append(given))
+    mesh_over(Ranks(0, 4), shard=0, device=device)
+    mesh_over(Ranks(0, 4), shard=2, device=device)
+    assert made == [(wanted, (4,)), (wanted, (2, 2))]
 
 
 def test_one_process_spreads_nothing():
