@@ -26,6 +26,8 @@ from wfm.data.loader.device import Mover
 
 THERE = torch.device("meta")
 CPU = torch.device("cpu")
+_LENGTHS = ("pack_attention", "pack_attention_backward")
+"""Ours, that are told lengths in host memory."""
 _INDEXING = ("index", "index_put", "index_put_", "_unsafe_index", "_index_put_impl_")
 
 
@@ -107,7 +109,7 @@ def dispatched(function, args, kwargs):
     here = [one for one in tensors if not isinstance(one, There) and one.ndim]
     asked = kwargs.get("device")
     moves = name in ("_to_copy", "copy_")
-    if there and here and not moves and not (name in _INDEXING and isinstance(args[0], There)):
+    if there and here and not moves and name not in _LENGTHS and not (name in _INDEXING and isinstance(args[0], There)):
         raise Mixed(f"{function}: {len(there)} of its tensors are on {THERE}, and {len(here)} on the CPU")
     with torch.utils._python_dispatch._disable_current_modes():
         given, named = tree_map(_held, (args, {**kwargs, **({} if asked is None else {"device": CPU})}))

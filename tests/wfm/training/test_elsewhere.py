@@ -17,6 +17,7 @@ from wfm.models.folder import load_tensors
 from wfm.models.tokenizer import Tokenizer, TokenizerConfig
 from wfm.parallel.ranks import ALONE
 
+SHORT = {"steps": 2, "validate_every": 1, "warmup_steps": 0}
 BOUND = 1e-10
 """In fp64: attention there is the reference, and nothing is fused; worst measured: see the tests."""
 
@@ -39,9 +40,9 @@ def test_a_diffusion_model_with_text_is_trained_and_watched_there(tmp_path, monk
     store = Store.open(tmp_path / "store")
     make_latents(store)
     make_text(store)
-    here = fit(store, tmp_path / "here", tmp_path / "scratch", text=True)
+    here = fit(store, tmp_path / "here", tmp_path / "scratch", text=True, training=SHORT)
     with training_elsewhere(monkeypatch):
-        there = fit(store, tmp_path / "there", tmp_path / "other", text=True)
+        there = fit(store, tmp_path / "there", tmp_path / "other", text=True, training=SHORT)
     assert there["validation"] == pytest.approx(here["validation"], abs=BOUND)
     weights = [load_tensors(tmp_path / name / "model/model.safetensors") for name in ("here", "there")]
     assert worst(*weights) < BOUND
@@ -51,7 +52,7 @@ def test_a_diffusion_model_with_text_is_trained_and_watched_there(tmp_path, monk
 def test_an_autoregressive_model_is_trained_on_packs_and_watched_there(tmp_path, monkeypatch, order, shapes):
     store = Store.open(tmp_path / "store")
     of_tokens.make_tokens(store, shapes)
-    options = {"loader": {"workers": 0}, "steps": 3, "validate_every": 3}
+    options = {"loader": {"workers": 0}, **SHORT, "log_every": 1}
     here = of_tokens.fitted(store, tmp_path / "here", order, **options)
     with training_elsewhere(monkeypatch):
         there = of_tokens.fitted(store, tmp_path / "there", order, **options)

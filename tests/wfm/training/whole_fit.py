@@ -1,7 +1,9 @@
 """A world model fitted from its artifacts on, by one process or by ranks, in fp64 (see test_ranks.py)."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -82,18 +84,19 @@ def fit(
     ranks: Ranks = ALONE,
     *,
     text: bool = False,
-    device: str = "",
+    training: Mapping[str, Any] = MappingProxyType({}),
     **parallel: Any,
 ) -> dict[str, Any]:
-    """What `fit` says that it did; `text`: with the captions of `make_text`; `parallel`: how the model lies on ranks."""
+    """What `fit` says that it did. `text`: with the captions of `make_text`; `training`: what differs in how; `parallel`: how
+    the model lies on ranks."""
     out.mkdir(parents=True, exist_ok=True)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
         torch.manual_seed(0)
         tokenizer = Tokenizer(TokenizerConfig.parse(TOKENIZER)).eval()
-        training = {**CONFIG["training"], "device": device}
-        config = DiffusionTrainingConfig.parse({**CONFIG, "training": training, "parallel": parallel})
+        values = {**CONFIG, "training": {**CONFIG["training"], **training}, "parallel": parallel}
+        config = DiffusionTrainingConfig.parse(values)
         sources = {"latents": Source(store.artifact(LATENTS), text=store.artifact(TEXT) if text else None)}
         return fit_task(world_task(sources, tokenizer, config), config, out=out, scratch=scratch, ranks=ranks)
     finally:
