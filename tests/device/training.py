@@ -142,7 +142,9 @@ def _validated(device: torch.device) -> dict[str, float]:
         make_latents(store)
         make_text(store)
         here, there = (
-            fit(store, folder / kind, folder / f"scratch_{number}", text=True, training={"device": kind})["validation"]
+            fit(store, folder / f"out_{number}", folder / f"scratch_{number}", text=True, training={"device": kind})[
+                "validation"
+            ]
             for number, kind in enumerate(("cpu", device.type))
         )
     apart = max(abs(here[name] - there[name]) for name in here)

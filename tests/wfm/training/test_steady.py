@@ -246,4 +246,5 @@ def test_a_step_on_packs_reads_nothing(tmp_path, monkeypatch, name):
 
 def test_bounds_that_the_host_does_not_know_are_read(tmp_path, monkeypatch):
     """The broken twin: as it was, forward and backward of every attention."""
-    assert all(one.get("tolist", 0) >= 4 for one in on_packs(tmp_path, monkeypatch, "diffusion", known=False))
+    found = on_packs(tmp_path, monkeypatch, "diffusion", known=False)
+    assert sum(one.get("tolist", 0) for one in found) >= 4, found
