@@ -6,6 +6,7 @@
     varlen        attention kernels of packs against the fp64 reference: outputs, log-sum-exp, gradients
     pack_step     a training step on packs, compiled: one graph for packs of all mixtures, the gradients of the plain step
     fsdp          the step with parameters spread over one device: the weights of the plain step
+    validated     a training with its validations: the figures of the CPU
     cupy          measurements of curation on the GPU: the numbers of numpy
 
 A check that cannot be made says why. What is rehearsed on a CPU counts as rehearsed and not as passed.
@@ -32,6 +33,7 @@ CHECKS: dict[str, Callable[[torch.device], Iterator[tuple[str, Callable[[], dict
     "varlen": kernels.checks,
     "pack_step": training.compiled,
     "fsdp": training.spread,
+    "validated": training.validated,
     "cupy": curation.checks,
 }
 

@@ -27,10 +27,16 @@ def test_without_a_gpu_everything_is_skipped_and_counted(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     line = json.loads(done.stdout.splitlines()[-1])
-    assert line["skipped"] == len(line["checks"]) >= 21
+    assert line["skipped"] == len(line["checks"]) >= 22
     assert (line["passed"], line["failed"], line["rehearsed"]) == (0, 0, 0)
     assert {one["reason"] for one in line["checks"]} == {"no CUDA device"}
-    assert {one["check"].split("/")[0] for one in line["checks"]} == {"varlen", "pack_step", "fsdp", "cupy"}
+    assert {one["check"].split("/")[0] for one in line["checks"]} == {
+        "varlen",
+        "pack_step",
+        "fsdp",
+        "validated",
+        "cupy",
+    }
 
 
 def run(monkeypatch, *arguments: str) -> int:
@@ -44,6 +50,12 @@ def test_kernels_and_measurements_are_rehearsed_on_a_cpu(monkeypatch, capsys):
     assert (line["rehearsed"], line["skipped"], line["failed"]) == (13, 6, 0)
     fused = next(one for one in line["checks"] if one["check"] == "varlen/fused_cpu")
     assert set(fused["figures"]) == {"out", "lse", "dq", "dk", "dv"}
+
+
+def test_a_training_with_validation_is_rehearsed_on_a_cpu(monkeypatch, capsys):
+    assert run(monkeypatch, "--rehearse", "--only", "validated") == 0
+    (check,) = line_of(capsys)["checks"]
+    assert (check["state"], check["figures"]) == ("rehearsed", {"figures": 3.0, "difference": 0.0})
 
 
 @pytest.mark.long

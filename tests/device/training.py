@@ -1,15 +1,20 @@
-"""A training step on packs, compiled, and with parameters spread over one device, against the plain step."""
+"""A training step on packs, compiled, and with parameters spread over one device, against the plain step; and a training with
+its validations, against that of the CPU."""
 
 import copy
 import os
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
 
 from tests.device.check import Skipped, require, worst
+from tests.wfm.training.whole_fit import fit, make_latents, make_text
+from wfm.artifacts import Store
 from wfm.data.loader.batches import PackedBatch
 from wfm.data.loader.grouped import GroupedBatch, grouped
 from wfm.families.diffusion.build import denoiser
@@ -30,6 +35,10 @@ def compiled(device: torch.device) -> Iterator[tuple[str, Callable[[], dict[str,
 
 def spread(device: torch.device) -> Iterator[tuple[str, Callable[[], dict[str, float]]]]:
     yield "one_device", partial(_one_device, device)
+
+
+def validated(device: torch.device) -> Iterator[tuple[str, Callable[[], dict[str, float]]]]:
+    yield "diffusion_with_text", partial(_validated, device)
 
 
 def model_on(device: torch.device) -> nn.Module:
@@ -123,6 +132,23 @@ def _one_device(device: torch.device) -> dict[str, float]:
         return {"weights": require(difference(whole, ends[1]), 1e-5, "weights after three steps on packs")}
     finally:
         dist.destroy_process_group()
+
+
+def _validated(device: torch.device) -> dict[str, float]:
+    """In fp64, where attention on a GPU is the reference: held-out batches and the decoding tokenizer go where it trains."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        store = Store.open(folder / "store")
+        make_latents(store)
+        make_text(store)
+        here, there = (
+            fit(store, folder / f"out_{number}", folder / f"scratch_{number}", text=True, training={"device": kind})[
+                "validation"
+            ]
+            for number, kind in enumerate(("cpu", device.type))
+        )
+    apart = max(abs(here[name] - there[name]) for name in here)
+    return {"figures": float(len(here)), "difference": require(apart, 1e-6, "figures of the validation")}
 
 
 def _stepped(model: nn.Module, device: torch.device) -> list[torch.Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from wfm.errors import ConfigError
 from wfm.models.rotary import Rope, apply_rope
 from wfm.parallel.attention import Mask, attention
-from wfm.parallel.block_causal import block_causal, packed_blocks
+from wfm.parallel.block_causal import covered_blocks, packed_blocks
 from wfm.parallel.segments import AnySegments
 
 
@@ -74,10 +74,10 @@ class DotProductAttention(nn.Module):
         lengths: Tensor,
     ) -> Tensor:
         """Causal by blocks; lengths int64 `[3, S]` in host memory: queries, keys and block of each segment (see
-        `wfm.parallel.block_causal`)."""
+        `wfm.parallel.block_causal`). Rows behind the last segment, which fill a pack up, give zeros."""
         if q.device.type == "cpu" and self.kernel != "naive":
             return packed_blocks(q, k, v, lengths)
-        return block_causal(q, k, v, *lengths.tolist(), kernel=self.kernel)
+        return covered_blocks(q, k, v, lengths, self.kernel)
 
     def visible(self, q: Tensor, k: Tensor, v: Tensor, seen: Tensor) -> Tensor:
         """A dense batch against keys of which some are not there yet: q `[B, N, H, D]`, k and v `[B, M, H_kv, D]`, seen bool
@@ -201,7 +201,8 @@ class Attention(nn.Module):
 
 
 def block_by_block(core: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor, lengths: Tensor) -> Tensor:
-    """`DotProductAttention.by_blocks` by plain calls: each block against the keys up to its end."""
+    """`DotProductAttention.by_blocks` by plain calls: each block against the keys up to its end. Rows behind the last segment
+    give zeros."""
     outs, at_q, at_k = [q[:0].to(v)], 0, 0
     for queries, keys, block in lengths.T.tolist():
         for first in range(0, queries, max(block, 1)):
@@ -209,7 +210,7 @@ def block_by_block(core: Callable[..., Tensor], q: Tensor, k: Tensor, v: Tensor,
             mine, theirs = slice(at_q + first, at_q + first + block), slice(at_k, at_k + seen)
             outs.append(core(q[mine], k[theirs], v[theirs], (block,), (seen,), mask="full"))
         at_q, at_k = at_q + queries, at_k + keys
-    return torch.cat(outs)
+    return torch.cat([*outs, torch.zeros_like(q[at_q:], dtype=v.dtype)])
 
 
 class GELUProjection(nn.Module):

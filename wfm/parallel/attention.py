@@ -125,7 +125,7 @@ def attention_with_lse(
         if name in BY_BOUNDS:
             return BY_BOUNDS[name](q, k, v, q_segments, kv_segments, causal=mask == "causal")
         if torch.compiler.is_compiling() or len(equal_runs(q_segments.host(), kv_segments.host())) > 1:
-            return pack_attention(q, k, v, q_segments.bounds, kv_segments.bounds, name, mask == "causal")
+            return pack_attention(q, k, v, q_segments.at_host, kv_segments.at_host, name, mask == "causal")
     return KERNELS[name](q, k, v, q_segments, kv_segments, causal=mask == "causal")
 
 

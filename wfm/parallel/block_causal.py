@@ -14,7 +14,7 @@ log-sum-exp to each part's own backward: the gradients of the parts then add up 
 backward fills a gradient of all keys for every block: quadratic in the number of blocks.)
 
 On a CPU this is an operator of its own (`wfm::block_causal`), whose lengths are a tensor: a compiled graph serves every pack.
-Elsewhere each segment is one call of torch's with a mask; not run on CUDA.
+Elsewhere each segment is one call of torch's with a mask, between two graphs; not run on CUDA.
 """
 
 import math
@@ -49,11 +49,23 @@ def block_causal(
         return packed_blocks(q, k, v, lengths)
     dense = naive_blocks if kernel == "naive" else masked_blocks
     pieces = zip(q.split(list(q_segments)), k.split(list(kv_segments)), v.split(list(kv_segments)), blocks, strict=True)
-    outs = []
+    outs = [q[:0].to(v.dtype)]
     for *qkv, block in pieces:
+        if not len(qkv[0]):
+            continue
         one, keys, values = (x.transpose(0, 1)[None] for x in qkv)
         outs.append(dense(one, keys, values, block)[0].transpose(0, 1))
     return torch.cat(outs)
+
+
+@torch.compiler.disable
+def covered_blocks(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor, kernel: str) -> Tensor:
+    """`block_causal` of a pack that is filled up, on any device; lengths as of `packed_blocks`, and rows behind the last
+    segment give zeros as there. It goes by the lengths as numbers: a compiled graph of it would be one for each pack."""
+    queries, keys, blocks = lengths.tolist()
+    filled, known = sum(queries), sum(keys)
+    out = block_causal(q[:filled], k[:known], v[:known], queries, keys, blocks, kernel=kernel)
+    return F.pad(out, (0, 0, 0, 0, 0, len(q) - filled))
 
 
 def packed_blocks(q: Tensor, k: Tensor, v: Tensor, lengths: Tensor) -> Tensor:

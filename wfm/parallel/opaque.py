@@ -1,12 +1,13 @@
 """Attention over a pack as one operation that torch.compile does not look into.
 
 Kernels that go segment by segment ask for the lengths as numbers, and traced they would make one graph for each pack. Here the
-lengths are a tensor (`segments.Segments.bounds`), read when the operation runs: one graph for all packs of one size. Its
+lengths are a tensor (`segments.Segments.at_host`), read when the operation runs: one graph for all packs of one size. Its
 backward is an operation too, by the kernels' own formulas (`dense`); results are those of the kernel called plainly. Kept for
 it is one output of the pack, and not those of its runs beside it: so it is the way of ragged packs without a compiler too.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -69,8 +70,7 @@ def pack_attention_backward(
 
 
 def _lengths(bounds: Tensor) -> list[int]:
-    found: list[int] = bounds.diff().tolist()
-    return found
+    return [end - first for first, end in pairwise(bounds.tolist())]
 
 
 def _dense(x: Tensor, count: int) -> Tensor:

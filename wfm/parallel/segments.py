@@ -27,6 +27,8 @@ class Segments:
     "No segment is longer; a fixed number, that a compiled kernel may rely on."
     lengths: tuple[int, ...] | None = None
     "All `most` of them, on the host; None: read from `bounds` where they are needed. A compiled network never looks at them."
+    known: Tensor | None = None
+    "`bounds` in host memory, for kernels that go segment by segment; None: they read `bounds`, and wait for its device."
 
     @classmethod
     def of(
@@ -48,7 +50,12 @@ class Segments:
             )
         lengths = (*lengths, *(0 for _ in range(most - len(lengths))))
         bounds = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
-        return cls(bounds if device is None else bounds.to(device, non_blocking=True), longest, lengths)
+        return cls(bounds if device is None else bounds.to(device, non_blocking=True), longest, lengths, bounds)
+
+    @property
+    def at_host(self) -> Tensor:
+        """`bounds`, in host memory where they are known there."""
+        return self.bounds if self.known is None else self.known
 
     def host(self) -> tuple[int, ...]:
         """The lengths. Waits for the device where they are not known."""

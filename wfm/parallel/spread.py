@@ -70,8 +70,9 @@ def shape_of_mesh(size: int, shard: int, replicate: int) -> tuple[int, int]:
     return copies, ranks
 
 
-def mesh_over(ranks: Ranks, *, shard: int, replicate: int = 0) -> "DeviceMesh | None":
+def mesh_over(ranks: Ranks, *, shard: int, replicate: int = 0, device: str = "cpu") -> "DeviceMesh | None":
     """The mesh of all ranks, which all call this; None where nothing is to be spread: one rank a copy, or one process.
+    `device`: where the model is (cpu, cuda or cuda:1).
 
     Raises ConfigError as `shape_of_mesh`.
     """
@@ -80,10 +81,10 @@ def mesh_over(ranks: Ranks, *, shard: int, replicate: int = 0) -> "DeviceMesh | 
         return None
     from torch.distributed.device_mesh import init_device_mesh
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = torch.device(device).type
     if copies == 1:
-        return init_device_mesh(device, (size,), mesh_dim_names=(SHARD,))
-    return init_device_mesh(device, (copies, size), mesh_dim_names=(REPLICATE, SHARD))
+        return init_device_mesh(kind, (size,), mesh_dim_names=(SHARD,))
+    return init_device_mesh(kind, (copies, size), mesh_dim_names=(REPLICATE, SHARD))
 
 
 def spread_over(mesh: "DeviceMesh | None", model: nn.Module, blocks: Iterable[nn.Module]) -> Whole:

@@ -50,8 +50,8 @@ class TrainingConfig(Config):
     final_share: Share = 0.02
     "Learning rate at the end over its peak, before any cool-down."
     cooldown_share: Share = added(0.0)
-    """Last share of the steps, after the decay, over which the learning rate falls from `final_share` of its peak to nothing,
-    linearly; 0: none. With `decay_share` at most 1."""
+    """Last share of the steps, after the decay, over which the learning rate falls from `final_share` of its peak (above
+    0) to nothing, linearly; 0: none. With `decay_share` at most 1."""
     gradient_clip: AtLeastZero = 1.0
     "Largest norm of the gradient; 0: no limit."
     ema_share: float = pydantic.Field(0.05, ge=0, le=WIDEST)
@@ -94,7 +94,8 @@ class TrainingConfig(Config):
     `loader.device` puts the batches."""
     accumulation: Count = how(1)
     """Micro-batches that a rank's part of each global batch goes through the model in, one after the other: less memory, the
-    same step. Ranks share gradients once a step."""
+    same step. Never more than the rank that has most of a step has samples of it, or packs. Ranks share gradients once a
+    step."""
     peak_flops: AtLeastZero = how(0.0)
     "Peak arithmetic of a rank's device at the type it trains in [FLOP/s]: what MFU is of; 0: none is told."
     tensorboard: str = how("")
@@ -118,6 +119,16 @@ class TrainingConfig(Config):
             raise ValueError(
                 f"decay_share {self.decay_share} and cooldown_share {self.cooldown_share} are more than all steps: the decay "
                 "ends where the cool-down begins, so make them 1 together at most"
+            )
+        if self.cooldown_share and self.decay_share and not self.final_share:
+            raise ValueError(
+                f"final_share is 0 and cooldown_share {self.cooldown_share}: the decay ends at a rate of 0, and the steps of "
+                "the cool-down would learn nothing; set final_share above 0, or cooldown_share=0"
+            )
+        if self.ema == "constant" and not self.ema_share:
+            raise ValueError(
+                "ema is 'constant' and ema_share 0, which means no average: leave ema_share out (a constant average goes by "
+                "ema_decay alone), or set ema='power' and keep none"
             )
         if self.device and self.loader.device not in ("cpu", self.device):
             raise ValueError(

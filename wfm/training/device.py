@@ -2,6 +2,7 @@
 
     place(config)                    the loader's config, with the device that the training is on
     to_device(model, device)         its weights there, in fp32 at least: they are the master weights
+    device_of(model)                 where it is: what is validated goes there too
     computing(device, precision)     autocast, for the forward passes inside
 
 Unrun on a GPU: there was none at hand. On a CPU bf16 runs by torch.autocast as it does there.
@@ -35,6 +36,11 @@ def to_device(model: nn.Module, device: torch.device) -> None:
             parameter.data = parameter.data.float()
     if any(tensor.device != device for tensor in (*model.parameters(), *model.buffers())):
         model.to(device)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the parameters of a model are."""
+    return next(model.parameters()).device
 
 
 def in_bf16(device: torch.device, precision: str) -> bool:

@@ -30,7 +30,7 @@ from wfm.training.encoded import sources_of
 from wfm.training.external_files import external_files
 from wfm.training.fit_world_model import world_task
 from wfm.training.loop import TrainingResult, train
-from wfm.training.order import mixture_note, order_note, order_of, require_alike_batches
+from wfm.training.order import mixture_note, order_note, order_of, require_alike_batches, require_whole_shares
 from wfm.training.task import Learner, Task
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def fit(
     what belongs to it, and `out/metrics.jsonl`. Returns what was done, as a stage says it in its manifest."""
     settings, parallel = config.training, getattr(config, "parallel", ParallelConfig())
     shape_of_mesh(ranks.size, parallel.shard, parallel.replicate)  # refused now
+    require_whole_shares(settings, ranks.size)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with closing(task):
@@ -92,7 +93,7 @@ def fit(
                 ranks=ranks,
                 work=learner.work,
                 spread=lambda model: spread_over(
-                    mesh_over(ranks, shard=parallel.shard, replicate=parallel.replicate),
+                    mesh_over(ranks, shard=parallel.shard, replicate=parallel.replicate, device=loader.config.device),
                     model,
                     FAMILIES.load(config.family).blocks(model),
                 ),

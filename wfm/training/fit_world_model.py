@@ -22,6 +22,7 @@ from wfm.models.slots import Geometry
 from wfm.models.video_tokenizer import TokenizerCard, VideoTokenizer
 from wfm.pulse import beat
 from wfm.training.config import WorldTrainingConfig
+from wfm.training.device import device_of
 from wfm.training.encoded import Encoded, Source, read_encoded
 from wfm.training.held_out import Batch, held_out, mean_over
 from wfm.training.joined import JoinedSamples
@@ -163,4 +164,8 @@ def validation(
         beat("validation")
         return {"loss": float(loss), **values, **fitting.figures(model, tokenizer, batch, config)}
 
-    return lambda model: mean_over(watched, lambda batch: figures(model, batch))
+    def validate(model: Any) -> dict[str, float]:
+        tokenizer.to(device_of(model))
+        return mean_over(watched, model, lambda batch: figures(model, batch))
+
+    return validate

@@ -1,16 +1,20 @@
-"""Samples that are watched: few of the val split, read once and kept, the same at every validation."""
+"""Samples that are watched: few of the val split, read once and kept, the same at every validation. They are kept in host
+memory, and go where the model is while they are looked at."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from wfm.data.loader.device import on_device
 from wfm.data.passes import batches, chosen
 from wfm.data.samples import Samples
 from wfm.data.seeds import mix
 from wfm.training.config import TrainingConfig
+from wfm.training.data_config import PhaseConfig
+from wfm.training.device import device_of
 
 Batch = dict[str, Tensor]
 
@@ -30,16 +34,21 @@ def held_out(sources: Collection[Samples], count: int, config: TrainingConfig) -
 
 
 def most_of(config: TrainingConfig, shape: np.ndarray) -> int:
-    """Samples of a shape (frames, height, width) in a batch of training: as many as its budget of tokens has room for, or
-    `batch_size`."""
-    tokens = config.data.tokens
-    return max(1, tokens // int(np.prod(shape))) if tokens else config.batch_size
+    """Samples of a shape (frames, height, width) in a batch of training, of the phase with the largest ones: as many as its
+    budget of tokens has room for, or `batch_size`."""
+    recipe, area = config.data, int(np.prod(shape))
+    budgets = [(phase.tokens or recipe.tokens, phase.batch_size) for phase in recipe.phases or (PhaseConfig(),)]
+    return max(1, *(tokens // area if tokens else samples or config.batch_size for tokens, samples in budgets))
 
 
-def mean_over(held: Sequence[Batch], figures: Callable[[Batch], Mapping[str, float]]) -> dict[str, float]:
-    """The mean over samples of each figure of their batches; of one that not all have, over those that do."""
+def mean_over(
+    held: Sequence[Batch], model: nn.Module, figures: Callable[[Batch], Mapping[str, float]]
+) -> dict[str, float]:
+    """The mean over samples of each figure of their batches, which `figures` is given where `model` is; of one that not all
+    have, over those that do."""
+    device = device_of(model)
     found: dict[str, list[tuple[float, int]]] = {}
     for batch in held:
-        for name, value in figures(batch).items():
+        for name, value in figures(on_device(batch, device)).items():
             found.setdefault(name, []).append((value, len(batch["seeds"])))
     return {name: fmean([v for v, _ in each], [n for _, n in each]) for name, each in found.items()}

@@ -73,6 +73,7 @@ class TrainingResult:
     seconds: float
     "Wall time of this attempt [s]."
     samples_per_second: float
+    "Of this attempt, over all ranks; those of batches that were left out too."
     curve: Path
     "Its curves: JSON lines, written by rank 0."
     final: dict[str, float] = field(default_factory=dict)
@@ -168,7 +169,7 @@ def train(
             if guard is not None:
                 guard.restore(found.state.get("guard", {}))
             get_logger(__name__).info("%s: resumed at step %d of %d", description, first, config.steps)
-        pace = Pace(config, ranks, keeper.uploads, first)
+        pace, drawn = Pace(config, ranks, keeper.uploads, first), data.replaced.drawn
         kept = -1 if found is None else first  # a batch may have been left out of step 0
         curve = Curve(keeper.curve, keep_until=kept) if ranks.leads else None
         clock = Curve(keeper.curve.with_name(CLOCK), keep_until=kept) if ranks.leads else None
@@ -227,7 +228,7 @@ def train(
                     ranks.share = data.share
                     if guard is not None:
                         guard.before_pass()
-                    gradients = stepping.gradients(batch, step)
+                    gradients = stepping.gradients(batch, step, data.most)
                     with laid.together(ranks, f"step {step + 1}"):  # optimisers may exchange parts, as Muon does
                         kind = kind_of(objective, batch, step)
                         if guard is not None:
@@ -250,7 +251,8 @@ def train(
                 beat("step")
                 crash_point("after_step")
                 meter.add(gradients.values)
-                speed.add(batch, seen_by(objective, batch, done - 1))
+                if data.share:  # else one of another rank's stands in
+                    speed.add(batch, seen_by(objective, batch, done - 1))
                 if ranks.leads:  # they are of the whole batch already
                     loss = Mean(gradients.model.loss, 1.0)
                     meter.add({"loss": loss, "gradient_norm": Mean(gradients.model.norm, 1.0)})
@@ -297,7 +299,7 @@ def train(
         config.steps,
         first,
         seconds,
-        (config.steps - first) * config.batch_size / max(seconds, 1e-9),
+        (data.replaced.drawn - drawn) / max(seconds, 1e-9),
         keeper.curve,
         final,
         pace.waited,

@@ -89,6 +89,17 @@ def require_buckets(config: TrainingConfig, family: str, takes_packs: bool = Fal
         )
 
 
+def require_whole_shares(config: TrainingConfig, ranks: int) -> None:
+    """Raise ConfigError for packs that so many ranks do not divide."""
+    packs = config.data.packing.packs
+    if config.data.mode == "packs" and packs % ranks:
+        fits = [count for count in range(1, packs + 1) if packs % count == 0]
+        raise ConfigError(
+            f"training.data.packing.packs is {packs}, and {ranks} ranks do not divide the packs of a step: some would have "
+            f"more than others. Train on {', '.join(map(str, fits))} ranks, or set a multiple of {ranks}: another order"
+        )
+
+
 def require_alike_batches(order: RunOrder, sources: "Mapping[str, Samples]") -> None:
     """Raise ConfigError, naming lane, shape and sources, where samples would stand in one batch that do not hold the same (such
     as `extrapolated`). One sample of each source is read, where there are several."""

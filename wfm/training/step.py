@@ -70,9 +70,10 @@ class Step:
         self._spread = spread
         self._computing = partial(computing, device, config.precision)
 
-    def gradients(self, batch: Any, step: int) -> Found:
-        """Of the global batch of which `batch` is what this rank has (nothing, where its share of it is 0)."""
-        parts = micro_batches(batch, self._parts)
+    def gradients(self, batch: Any, step: int, most: int = 0) -> Found:
+        """Of the global batch of which `batch` is what this rank has (nothing, where its share of it is 0). `most`: samples, or
+        packs, that any rank has of it; there are no more micro-batches than that. 0: not known."""
+        parts = micro_batches(batch, min(self._parts, most or self._parts))
         if not self._ranks.share:
             parts = [replace(part, weight=0.0) for part in parts]
         counts = [self._counted(part, step) for part in parts]

@@ -13,7 +13,7 @@ from torch import nn
 from tests.wfm.training.rank_runs import worst
 from wfm.errors import ConfigError
 from wfm.models.folder import load_tensors
-from wfm.parallel.ranks import ALONE
+from wfm.parallel.ranks import ALONE, Ranks
 from wfm.parallel.spread import Spread, Whole, mesh_over, shape_of_mesh
 
 ROOT = Path(__file__).parents[3]
@@ -121,6 +121,17 @@ def test_a_parameter_without_numbers_that_is_to_learn_is_refused():
     model = nn.ParameterDict({"w": nn.Parameter(torch.ones(2, 2)), "none": nn.Parameter(torch.ones(0, 2))})
     with pytest.raises(ConfigError, match=r"parallel\.shard: none: a parameter without numbers"):
         Spread(None, model, [])
+
+
+@pytest.mark.parametrize(("device", "wanted"), [("cpu", "cpu"), ("cuda:1", "cuda")])
+def test_the_mesh_is_where_the_training_is(monkeypatch, device, wanted):
+    """And not on a GPU that happens to be there."""
+    made = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("torch.distributed.device_mesh.init_device_mesh", lambda *given, **named: made.append(given))
+    mesh_over(Ranks(0, 4), shard=0, device=device)
+    mesh_over(Ranks(0, 4), shard=2, device=device)
+    assert made == [(wanted, (4,)), (wanted, (2, 2))]
 
 
 def test_one_process_spreads_nothing():

@@ -318,10 +318,12 @@ def run(
     stopping: Callable[[], bool] = lambda: False,
     validate: Callable[[Any], dict[str, float]] | None = None,
     omitted: Collection[int] = (),
+    order: Any = None,
     spread: Callable[[nn.Module], Whole] = lambda model: Whole(),
     **training: Any,
 ) -> Done:
-    """Train for 20 steps, or as `training` says, on an order that leaves out the steps `omitted`."""
+    """Train for 20 steps, or as `training` says, on an order (None: of batches of one shape) that leaves out the steps
+    `omitted`."""
     with _ONE_GENERATOR:  # of all threads
         torch.manual_seed(0)
         made = made or RUNS[name](ranks)
@@ -337,10 +339,10 @@ def run(
     config = TrainingConfig.parse({**values, **made.training, **training})
     objective = made.objective if change is None else change(made.objective)
     watched = (WatchedSums if isinstance(objective, SummedObjective) else Watched)(objective, ranks)
+    order = order or one_shape(data.sample_ids, config.batch_size, 3)
     result = train(
-        made.model, watched, Without(omitted, data, one_shape(data.sample_ids, config.batch_size, 3), transform=in_fp64),
-        config, scratch=scratch, stopping=stopping, validate=validate, rival=made.rival, ranks=ranks,
-        spread=spread,
+        made.model, watched, Without(omitted, data, order, transform=in_fp64), config, scratch=scratch,
+        stopping=stopping, validate=validate, rival=made.rival, ranks=ranks, spread=spread,
     )  # fmt: skip
     return Done(made.model, None if made.rival is None else made.rival.module, result, watched.seen)
 

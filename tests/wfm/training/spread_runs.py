@@ -7,7 +7,7 @@ all the store OUT/store), size, shard, and maybe replicate, stop (asked at that 
 rank 1 does: `spread_failures`; each rank says how it ended, in `<name>-<rank>.json`). OUT gets by
 life `<name>.json`, what rank 0 says of it, `<name>.loaded.safetensors`, every tensor that it went on from, put together, and
 `<name>.safetensors`, its weights. Of one with `fit` it gets `<name>-<rank>`, what a stage writes that learns from the latents
-in OUT/store.
+and captions in OUT/store.
 """
 
 import json
@@ -44,6 +44,7 @@ def live(life: dict[str, Any], out: Path, ranks: Ranks) -> None:
             out / f"{life['name']}-{ranks.rank}",
             out / life["scratch"],
             ranks,
+            text=True,
             shard=life["shard"],
         )
         return

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from tests.wfm.parallel.threads import in_threads
+from tests.wfm.training.rank_runs import BATCH, Run, drawn, planted, run
 from tests.wfm.training.rank_runs import PLANTED as AT
 from tests.wfm.training.rank_runs import STRICT as GUARD
-from tests.wfm.training.rank_runs import Run, drawn, planted, run
+from wfm.data.order import Phase, Phases, one_shape
 from wfm.errors import Cancelled, ConfigError, DataError, exit_code_of, outcome_of
 from wfm.models.folder import load_tensors
 from wfm.parallel.ranks import ALONE, Ranks
@@ -149,6 +150,17 @@ def test_what_a_forward_pass_changed_is_taken_back(tmp_path, monkeypatch):
     left = counting(tmp_path / "left", change=planted(ALONE, rank=0))
     assert float(left.number) == 22
     assert not torch.equal(left.seen, without.seen)
+
+
+def test_phases_have_a_batch_in_the_place_of_each_that_is_left_out(tmp_path):
+    """Of a recipe whose phases are as long as the run; the order used to be over one step before its end."""
+    ids = [f"s{number}" for number in range(11)]
+    orders = [Phases([Phase(one_shape(ids, BATCH, 3), 12), Phase(one_shape(ids, BATCH, 4), steps)]) for steps in (8, 0)]
+    at = {4: math.nan, 19: math.nan}  # a batch of the first phase, and the last of all
+    spoilt = counting(tmp_path / "spoilt", change=planted(ALONE, at, 0), order=orders[0])
+    without = counting(tmp_path / "without", omitted=set(at), order=orders[1])
+    assert all(torch.equal(one, spoilt.state_dict()[name]) for name, one in without.state_dict().items())
+    assert [(one["step"], one["batch"]) for one in notes(tmp_path / "spoilt")] == [(5, 4), (19, 19)]
 
 
 def judged(norms, guard=None, kind="video"):

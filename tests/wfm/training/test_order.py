@@ -10,7 +10,11 @@ from wfm.data.loader import ArrayDataset
 from wfm.data.mixture import Mixture
 from wfm.data.order import BatchOrder, Order, Phases
 from wfm.errors import ConfigError, DataError
+from wfm.families.diffusion.card import DiffusionTrainingConfig
+from wfm.parallel.ranks import Ranks
 from wfm.training.config import TrainingConfig
+from wfm.training.fit import fit
+from wfm.training.held_out import most_of
 from wfm.training.order import order_note, order_of, require_alike_batches
 
 SHAPES = np.array([(1, 8, 8), (1, 16, 8), (5, 8, 8), (9, 8, 16)])
@@ -163,3 +167,23 @@ def test_a_batch_of_samples_that_do_not_hold_the_same_is_refused_before_the_firs
     lanes = {name: {"sources": {name: 1}} for name in sources}
     apart = order_of(TrainingConfig.parse({"steps": 4, "data": {"lanes": lanes}}), sources)
     require_alike_batches(apart, sources)
+
+
+def test_ranks_that_do_not_divide_the_packs_are_refused_before_anything_is_opened(tmp_path):
+    config = DiffusionTrainingConfig.parse({"training": {"data": {"mode": "packs", "tokens": 64}}})
+    with pytest.raises(
+        ConfigError, match=r"data\.packing\.packs is 8, and 3 ranks .* Train on 1, 2, 4, 8 ranks, or .* of 3: another"
+    ):
+        fit(None, config, out=tmp_path, scratch=tmp_path, ranks=Ranks(0, 3))
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        ({}, 16), ({"tokens": 48}, 4), ({"tokens": 8}, 1), ({"phases": [{"steps": 9, "batch_size": 4}, {"batch_size": 3}]}, 4),
+        ({"phases": [{"steps": 9, "tokens": 24}, {"tokens": 36}]}, 3), ({"tokens": 12, "phases": [{"tokens": 24}]}, 2),
+    ],
+)  # fmt: skip
+def test_what_is_watched_comes_in_batches_as_large_as_the_largest_phase_has(data, wanted):
+    """Of samples of 12 tokens; the budgets of phases used to say nothing, and batches were of 16."""
+    assert most_of(TrainingConfig.parse({"data": data}), np.array([3, 2, 2])) == wanted

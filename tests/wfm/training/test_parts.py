@@ -50,6 +50,19 @@ def test_schedule_with_cosine_and_cool_down():
 
 
 @pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"final_share": 0, "cooldown_share": 0.1}, "final_share is 0 and cooldown_share 0.1: .* would learn nothing"),
+        ({"ema": "constant", "ema_share": 0}, "ema is 'constant' and ema_share 0, which means no average"),
+    ],
+)
+def test_values_that_say_two_things_are_refused(values, words):
+    with pytest.raises(ConfigError, match=words):
+        TrainingConfig.parse(values)
+    assert TrainingConfig.parse({"final_share": 0, "cooldown_share": 0.1, "decay_share": 0}).cooldown_share == 0.1
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [
         ("ema_share", 0.31), ("ema_share", -0.1), ("ema_share", float("nan")), ("learning_rate", -1e-3), ("learning_rate", 0),

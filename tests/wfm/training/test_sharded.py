@@ -15,7 +15,7 @@ import torch
 from tests.wfm.training.rank_runs import worst
 from tests.wfm.training.spread_failures import BEFORE, WHERE, WORDS
 from tests.wfm.training.spread_runs import PATIENCE
-from tests.wfm.training.whole_fit import make_latents
+from tests.wfm.training.whole_fit import make_latents, make_text
 from wfm.artifacts import Store
 from wfm.artifacts.checkpoint_record import read_folder, verify
 from wfm.errors import DataError
@@ -169,8 +169,10 @@ def test_an_export_is_one_file_of_whole_tensors(out, tmp_path):
 
 
 def test_a_stage_fits_a_spread_model_and_saves_it_whole(tmp_path):
-    """With its linear prior, averages that are watched, and a checkpoint on the way: rank 0 alone writes the model."""
-    make_latents(Store.open(tmp_path / "store"))
+    """With its linear prior, text, averages that are watched, and a checkpoint on the way: rank 0 alone writes the model."""
+    store = Store.open(tmp_path / "store")
+    make_latents(store)
+    make_text(store)
     fitted = {"scratch": "scratch", "fit": True}
     lived(
         tmp_path,

@@ -7,17 +7,23 @@ memory wherever it trains (`Mover`): what is drawn from them there is not counte
 
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tests.wfm.training import test_packs, test_packs_of_tokens
 from tests.wfm.training.rank_runs import run
 from tests.wfm.training.test_loop import Network, Regression, configuration
 from tests.wfm.training.test_loop import run as run_regression
+from wfm.artifacts import Store
 from wfm.data.loader import Loader
+from wfm.data.loader.grouped import batches_of
 from wfm.models.loss import Mean, Summed
+from wfm.parallel.segments import Segments
+from wfm.training import fit as fit_module
 
 WAITS = {
     "_local_scalar_dense",
@@ -36,13 +42,18 @@ class Waits(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.found, self.off, self.host = Counter(), 0, set()
+        self.found, self.off, self.host, self.known = Counter(), 0, set(), []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = function.overloadpacket.__name__
-        if not self.off and name in WAITS and args[0].untyped_storage().data_ptr() not in self.host:
+        if not self.off and name in WAITS and not self.here(args[0]):
             self.found[name] += 1
         return function(*args, **(kwargs or {}))
+
+    def here(self, tensor):
+        """Whether it stands in host memory wherever it is trained."""
+        place = tensor.untyped_storage().data_ptr()
+        return place in self.host or any(place == one.untyped_storage().data_ptr() for one in self.known)
 
     @contextmanager
     def elsewhere(self):
@@ -61,7 +72,7 @@ def counted(monkeypatch):
         own = getattr(Tensor, name)
 
         def read(tensor, *args, own=own, name=name, **kwargs):
-            if not waits.off and tensor.untyped_storage().data_ptr() not in waits.host:
+            if not waits.off and not waits.here(tensor):
                 waits.found[name] += 1
             with waits.elsewhere():
                 return own(tensor, *args, **kwargs)
@@ -158,7 +169,10 @@ class Counting:
 
     def counts(self, model, batch, step):
         self.at[step] = Counter(self.waits.found)
-        stay = [tensor for name, tensor in batch.items() if name == "seeds" or name.endswith("_lengths")]
+        stay = [
+            tensor for one in batches_of(batch) for name, tensor in one.items()
+            if name in ("seeds", "packs") or name.endswith("_lengths")
+        ]  # fmt: skip
         self.waits.host = {tensor.untyped_storage().data_ptr() for tensor in stay}
         return self.on_host(self.objective.counts, model, batch, step)
 
@@ -181,3 +195,56 @@ def test_a_familys_step_reads_nothing(tmp_path, monkeypatch, name):
         )  # fmt: skip
     at = kept[0].at
     assert [dict(at[step + 1] - at[step]) for step in range(3, 8)] == [{}] * 5
+
+
+def on_packs(tmp_path, monkeypatch, name, known):
+    """What steps 3 to 8 of a training on packs read. Bounds of segments are a device's, and `known` to the host or not."""
+    of = Segments.of.__func__
+
+    def made(cls, *given, **named):
+        found = of(cls, *given, **named)
+        if known:
+            waits.known.append(found.known)
+        return replace(found, bounds=found.bounds.clone(), known=found.known if known else None)
+
+    monkeypatch.setattr(Segments, "of", classmethod(made))
+    for module in CHECKED:
+        monkeypatch.setattr(f"{module}.at_hand", lambda tensor: False)
+    kept, following, training = [], Loader.next, fit_module.train
+
+    def counting(model, objective, *given, **named):
+        kept.append(Counting(objective, waits))
+        return training(model, kept[0], *given, **named)
+
+    monkeypatch.setattr(fit_module, "train", counting)
+    store = Store.open(tmp_path / "store")
+    options = {"steps": 9, "log_every": 10, "validate_every": 0, "checkpoint_seconds": 1e9, "loader": {"workers": 0}}
+    with counted(monkeypatch) as waits:
+        waits.known = []
+        with waits.elsewhere():
+            if name == "diffusion":
+                test_packs.make_latents(store)
+            else:
+                test_packs_of_tokens.make_tokens(store, test_packs_of_tokens.SHAPES)
+        monkeypatch.setattr(Loader, "next", lambda self, *args: on_host(waits, following, self, *args))
+        if name == "diffusion":
+            test_packs.fitted(store, tmp_path / "out", **options)
+        else:
+            test_packs_of_tokens.fitted(store, tmp_path / "out", "raster", **options)
+    return [dict(kept[0].at[step + 1] - kept[0].at[step]) for step in range(3, 8)]
+
+
+def on_host(waits, act, *args):
+    with waits.elsewhere():
+        return act(*args)
+
+
+@pytest.mark.parametrize("name", ["diffusion", "autoregressive"])
+def test_a_step_on_packs_reads_nothing(tmp_path, monkeypatch, name):
+    assert on_packs(tmp_path, monkeypatch, name, known=True) == [{}] * 5
+
+
+def test_bounds_that_the_host_does_not_know_are_read(tmp_path, monkeypatch):
+    """The broken twin: as it was, forward and backward of every attention."""
+    found = on_packs(tmp_path, monkeypatch, "diffusion", known=False)
+    assert sum(one.get("tolist", 0) for one in found) >= 4, found

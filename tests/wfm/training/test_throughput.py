@@ -1,10 +1,14 @@
 """What is told of the speed: by hand, by ranks of unequal work, and FLOPs by each sample's own length as torch counts them."""
 
+import threading
+
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.wfm.models.test_cost import COUNTED_TOO
 from tests.wfm.parallel.threads import in_threads
+from tests.wfm.training.rank_runs import SAMPLES, run
+from wfm.data.order import one_shape
 from wfm.errors import ConfigError
 from wfm.families.autoregressive import cost as autoregressive_cost
 from wfm.families.diffusion import cost as diffusion_cost
@@ -149,3 +153,19 @@ def test_words_and_thinning():
     assert [one["step"] for one in thinned(points, 4)] == [25, 50, 75, 100]
     assert thinned(points[:2]) == [{"step": 1, "mfu": 0.1}, {"step": 2, "mfu": 0.1}]
     assert thinned([]) == []
+
+
+def test_samples_are_counted_as_they_are_drawn_and_no_stand_in_is(tmp_path, monkeypatch):
+    """Two ranks and an order of batches of one sample, whatever `batch_size` says: the second rank has nothing of any step."""
+    added, own = [], Throughput.add
+
+    def noted(self, *given):
+        added.append(threading.current_thread().name)
+        own(self, *given)
+
+    monkeypatch.setattr(Throughput, "add", noted)
+    order = one_shape([f"s{number}" for number in range(SAMPLES)], 1, 3)
+    ends = in_threads(2, lambda ranks: run("sparse", tmp_path, ranks, order=order))
+    assert len(added) == 20, "stand-ins were counted too: 40"
+    for end in ends:  # batch_size times steps would be 120
+        assert round(end.result.samples_per_second * end.result.seconds) == 20

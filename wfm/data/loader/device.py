@@ -20,6 +20,12 @@ _STAY = re.compile("seeds|packs|fps|.*_lengths")
 """Tensors that are read as numbers, which would wait for the device."""
 
 
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """A batch of one shape where it is computed with; what is read as numbers stays in host memory, as in every batch that a
+    loader hands out."""
+    return {name: tensor if _STAY.fullmatch(name) else tensor.to(device) for name, tensor in batch.items()}
+
+
 class Mover:
     """Copies on a stream of its own, so that a step in progress is not held up, and the next one need not wait."""
 

@@ -77,6 +77,8 @@ class Loader:
         self._closed = False
         self.share = 1.0
         "Of the global batch, the part that the last batch was."
+        self.most = 1
+        "Samples (of packs: packs) that the rank which has most of the last global batch has of it: the same on all ranks."
         self.waited = 0.0
         "Seconds in `next` so far in which nothing was ready."
         self.replaced = Replaced()
@@ -127,6 +129,7 @@ class Loader:
             self._count(work)
             batch = self._mover.take(work.batch, work.event)
             self._state, self.share, self._handed = work.after, work.share, (work.step, work.lane, work.table)
+            self.most = -(-work.drawn // self._maker.ranks) if self.order.bucketed else len(work.packs)
         except BaseException:
             self._drop()  # what was taken and not handed out must come again
             raise

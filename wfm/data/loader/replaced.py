@@ -26,10 +26,10 @@ class Replaced:
 
     def add(self, source: str, row: int, reason: str) -> bool:
         """Note a sample. Returns whether it is met for the first time."""
-        if not self._know(source, row, reason):
-            return False
-        self._untold.append((source, row, reason))
-        return True
+        before = self._reasons.get(source, {}).get(row)
+        if self._know(source, row, reason):
+            self._untold.append((source, row, reason))
+        return before is None
 
     def __len__(self) -> int:
         return sum(map(len, self._reasons.values()))
@@ -79,8 +79,9 @@ class Replaced:
         return found
 
     def _know(self, source: str, row: int, reason: str) -> bool:
+        """Returns whether that changed anything. Of two reasons the first by alphabet stays, on whichever rank each was met."""
         rows = self._reasons.setdefault(source, {})
-        if row in rows:
+        if row in rows and rows[row] <= reason:
             return False
         rows[row] = reason
         return True

@@ -2,6 +2,9 @@
 
 Each phase is an order of its own and begins with new epochs: what lies half packed, or waits in a bucket, at the end of one is
 not carried into the next, which may have no place for it. The state is the phase and its state.
+
+The last phase does not end: its steps say how far a run is meant to go, and one that leaves batches out (a guard) takes as many
+more of it. So no other batch is another than it was.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +28,7 @@ class Phase:
 
     order: Order | BatchOrder
     steps: int
-    "0: to the end, of the last phase."
+    "0: to the end, of the last phase, which goes on behind its steps too."
 
 
 @dataclass(frozen=True)
@@ -93,17 +96,14 @@ class Phases(AnyOrder[Step | BatchStep]):
         return Place(0, self.phases[0].order.start())
 
     def next(self, state: Place) -> tuple[Step | BatchStep, Place]:
-        """The step that the state stands before, and the state after it. Raises DataError beyond the last phase."""
-        number = state.phase
-        if number == len(self.phases):
-            raise DataError(f"the phases are over: they are {self._firsts[-1] + self.phases[-1].steps} steps in all")
+        """The step that the state stands before, and the state after it."""
+        number, last = state.phase, len(self.phases) - 1
         phase = self.phases[number]
         step, after = phase.order.next(state.state)
         step = replace(step, number=self._firsts[number] + step.number, lane=_name(number, step.lane))
-        if after.step != phase.steps:
+        if number == last or after.step != phase.steps:
             return step, Place(number, after)
-        last = number + 1 == len(self.phases)
-        return step, Place(number + 1, after if last else self.phases[number + 1].order.start())
+        return step, Place(number + 1, self.phases[number + 1].order.start())
 
     def replace(self, lane: str, pack: Pack, place: int, attempt: int) -> Pack:
         """As of the order of the phase that `lane` names."""
@@ -112,8 +112,7 @@ class Phases(AnyOrder[Step | BatchStep]):
 
     def save(self, state: Place) -> dict[str, Any]:
         """The state as JSON values."""
-        held = self.phases[min(state.phase, len(self.phases) - 1)].order.save(state.state)
-        return asdict(PhasesState(self.sha256, state.phase, held))
+        return asdict(PhasesState(self.sha256, state.phase, self.phases[state.phase].order.save(state.state)))
 
     def restore(self, values: Any) -> Place:
         """The inverse of `save`. Raises DataError for a record that these phases cannot have written, ConfigError for that of
@@ -122,12 +121,12 @@ class Phases(AnyOrder[Step | BatchStep]):
         found = read(PhasesState, values, self.sha256, where)
         if found.phase > len(self.phases):
             raise DataError(f"{where} is damaged: it is of phase {found.phase}, and there are {len(self.phases)}")
-        phase = self.phases[min(found.phase, len(self.phases) - 1)]
-        state = phase.order.restore(found.state)
+        number = min(found.phase, len(self.phases) - 1)  # those of before wrote the end as a phase of its own
+        phase, state = self.phases[number], self.phases[number].order.restore(found.state)
         over = found.phase == len(self.phases)
-        if (state.step != phase.steps) if over else (phase.steps and state.step >= phase.steps):
+        if state.step != phase.steps if over else number + 1 < len(self.phases) and state.step >= phase.steps:
             raise DataError(f"{where} is damaged: step {state.step} of phase {found.phase}, which has {phase.steps}")
-        return Place(found.phase, state)
+        return Place(number, state)
 
 
 def _name(number: int, lane: str) -> str:

@@ -155,7 +155,8 @@ def mean_psnr(
     tensors = tensors_of(slots, batch) | {"past": batch["latents"][:, :, :given]}
     fps = batch.get("fps") if model.config.fps_positions else None
     conditions = Conditions(tensors, present_of(slots, batch, {}), fps=fps)
-    mean = model.denoise(noise * top, top, conditions)
+    # packed: keys and values of a context are made inside the blocks, whose weights nobody else sees where they are spread
+    mean = model.denoise(noise * top, top, model.prepare(conditions, clean, packed=True))
     beat("validation")
     seen = video_frames(given, tokenizer.config.temporal_compression)
     made = tokenizer.decode(model.denormalise(mean))[:, :, seen:].clamp(-1, 1)

@@ -32,6 +32,7 @@ from wfm.models.video_tokenizer import VideoTokenizer
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat
 from wfm.training.config import filled
+from wfm.training.device import device_of
 from wfm.training.encoded import LATENTS, Encoded, read_encoded
 from wfm.training.held_out import Batch, held_out, mean_over
 from wfm.training.order import require_buckets
@@ -176,9 +177,6 @@ def validation(
     """A function of the model: its loss on held-out windows with fixed noise, and the PSNR [dB] of the one-step mean against
     the reconstruction of the true latents, both decoded."""
     watched = held_out(held, config.validation_windows, config.training)
-    with torch.no_grad():  # what is kept all run would keep its graph
-        for batch in watched:
-            batch["truth"] = tokenizer.decode(batch["latents"]).clamp(-1, 1)
 
     def figures(model: DiffusionDecoder, batch: Batch) -> dict[str, float]:
         loss, values = objective.loss(model, batch, 0)
@@ -186,10 +184,20 @@ def validation(
         clean = model.normalise(batch["latents"])
         top = config.objective.sigma_max
         noise = torch.stack([torch.randn(clean.shape[1:], generator=seeded_generator(int(s))) for s in batch["seeds"]])
+        noise = noise.to(clean)
         mean = model.denoise(noise * top, top, model.conditioned(batch["tokens"], clean))
         beat("validation")
         made = tokenizer.decode(model.denormalise(mean)).clamp(-1, 1)
         error = (made - batch["truth"]).square().mean(dim=(1, 2, 3, 4))
         return {"loss": float(loss), **values, "mean_psnr": float(psnr(error, peak=2.0).mean())}
 
-    return lambda model: mean_over(watched, lambda batch: figures(model, batch))
+    @torch.no_grad()  # the truth is kept all run, and would keep its graph
+    def validate(model: DiffusionDecoder) -> dict[str, float]:
+        tokenizer.to(device := device_of(model))
+        for batch in watched:
+            if "truth" not in batch:
+                batch["truth"] = tokenizer.decode(batch["latents"].to(device)).clamp(-1, 1).cpu()
+                beat("validation")
+        return mean_over(watched, model, lambda batch: figures(model, batch))
+
+    return validate

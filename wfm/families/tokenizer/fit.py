@@ -23,6 +23,7 @@ from wfm.models.tokenizer.network import Tokenizer
 from wfm.models.tokenizer.objective import TokenizerObjective
 from wfm.parallel.ranks import ALONE, Ranks
 from wfm.pulse import beat
+from wfm.training.device import device_of
 from wfm.training.joint import JointObjective
 from wfm.training.objective import Rival
 from wfm.training.order import require_buckets
@@ -109,9 +110,9 @@ def windows_of(
 @torch.no_grad()
 def reconstruction_psnr(model: Tokenizer, videos: Iterable[Tensor]) -> float:
     """Mean over videos, batches `[N, T, H, W, 3]` (uint8), of the PSNR of their reconstruction [dB]."""
-    values = []
+    values, device = [], device_of(model)
     for part in (part for frames in videos for part in frames.split(16)):
-        video = as_video(part)
+        video = as_video(part.to(device))
         values.append(psnr((model(video).clamp(-1, 1) - video).square().mean(dim=(1, 2, 3, 4)), peak=2.0))
         beat("validation")
     return float(torch.cat(values).mean())

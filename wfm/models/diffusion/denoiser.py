@@ -223,7 +223,8 @@ class Denoiser(nn.Module):
 
     def prepare(self, conditions: Conditions, like: Tensor, *, packed: bool = False) -> Prepared:
         """Work out conditions for latents of the shape, dtype and device of `like`; packed: for `denoise_pack`, where no call
-        is repeated. Raises ConfigError for what does not fit them or the model."""
+        is repeated, and for blocks that are spread over ranks: none of their weights is read. Raises ConfigError for what does
+        not fit them or the model."""
         if like.ndim != 5 or like.shape[1] != self.config.network.in_channels:
             raise ConfigError(
                 f"latents have shape {list(like.shape)}, wanted [B, {self.config.network.in_channels}, T, H, W]"

@@ -261,3 +261,18 @@ def test_a_whole_piece_is_small_enough_to_be_told():
     assert not more
     assert in_threads(2, lambda ranks: len(ranks.gather(piece)[1])) == [ROWS_AT_ONCE] * 2
     assert all(isinstance(error, ConfigError) for error in in_threads(2, lambda ranks: ranks.gather(piece * 10)))
+
+
+def test_of_two_reasons_the_same_stays_on_every_rank():
+    """Each rank met the row for a reason of its own."""
+    one, other = Replaced(), Replaced()
+    assert one.add("clips", 3, "truncated")
+    assert other.add("clips", 3, "checksum")
+    for mine, theirs in ((one.news(), other), (other.news(), one)):
+        for piece in mine:
+            theirs.learn(piece)
+    assert one.save() == other.save() == {"drawn": 0, "rows": {"clips": {"checksum": [3]}}}
+    assert not one.add("clips", 3, "bad header"), "no further sample"
+    assert one.news() == [[("clips", 3, "bad header")]], "and the others are told"
+    assert not one.add("clips", 3, "truncated")
+    assert one.news() == []

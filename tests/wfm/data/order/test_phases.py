@@ -76,12 +76,23 @@ def test_a_stand_in_comes_from_the_phase_of_the_step(make):
         assert new.rows[0] != pack.rows[0]
 
 
-def test_the_end_is_a_state_too_and_nothing_comes_after_it():
+@pytest.mark.parametrize("make", [batches, packs])
+def test_the_last_phase_goes_on_behind_its_steps(make):
+    """A run that leaves batches out takes more than the phases have; whatever came before is what it was."""
+    ended, open_ended = make((7, 5, 3)), make()
+    steps, state = walk(ended, 15)
+    more, _ = walk(ended, 4, ended.restore(json.loads(encode(ended.save(state)))))
+    assert [step.sha256 for step in [*steps, *more]] == [step.sha256 for step in walk(open_ended, 19)[0]]
+    assert [step.number for step in more] == [15, 16, 17, 18]
+
+
+def test_the_end_as_it_was_written_before_is_read():
     order = batches((7, 5, 3))
     _, state = walk(order, 15)
-    assert order.restore(json.loads(encode(order.save(state)))) == state
-    with pytest.raises(DataError, match="the phases are over: they are 15 steps"):
-        order.next(state)
+    written = {**order.save(state), "phase": 3}
+    assert order.restore(json.loads(encode(written))) == state
+    with pytest.raises(DataError, match="step 2 of phase 3, which has 3"):
+        order.restore(json.loads(encode({**order.save(walk(order, 14)[1]), "phase": 3})))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from wfm.errors import ConfigError
 from wfm.models.autoregressive import AutoregressiveObjective, AutoregressiveObjectiveConfig
 from wfm.models.autoregressive.blocks import Block
 from wfm.models.autoregressive.pack import Group, PackLimits, scores_of
+from wfm.models.layers import Attention, DotProductAttention
 from wfm.models.slots import SlotConfig
+from wfm.parallel.attention import attention
 
 SIZES = [(3, 4, 4), (1, 4, 4), (2, 2, 6), (3, 4, 4), (1, 2, 2), (4, 2, 2), (2, 4, 4)]
 """Latent frames, rows, columns: clips and images of several sizes and lengths."""
@@ -211,6 +213,53 @@ def test_one_graph_serves_every_pack(build, form, monkeypatch):
         assert torch.allclose(found, wanted, atol=1e-10)
         found.square().sum().backward()
     assert len(seen) == 1
+
+
+class OtherCore(torch.nn.Module):
+    """Of another make: it knows plain calls alone."""
+
+    def forward(self, q, k, v, q_segments, kv_segments, *, mask="full"):
+        return attention(q, k, v, q_segments, kv_segments, mask=mask)
+
+
+@pytest.mark.parametrize("core", [lambda: DotProductAttention("naive"), OtherCore], ids=["naive", "other"])
+def test_a_filled_pack_in_frame_order_without_the_operator_of_the_cpu(build, core):
+    """As on another device, where it is no operator: rows that fill a pack up are in no block."""
+    model, objective = build(**FORMS[3], **CONDITIONS["all"]), of()
+    whole = pack(model.config)
+    weights = dict.fromkeys(objective.counts(model, whole, 0), 1.0)
+    plain = gradients(model, objective.sums(model, whole, 0)[0], weights)
+    for part in model.modules():
+        if isinstance(part, Attention):
+            part.core = core()
+    objective.limits = PackLimits(TOKENS + 30, 12, 40)
+    assert worst(gradients(model, objective.sums(model, whole, 0)[0], weights), plain) < BOUND
+
+
+def test_it_compiles_once_there_too(build, monkeypatch):
+    """In graphs before and behind the attention."""
+    torch._dynamo.reset()
+    seen = []
+
+    def backend(graph, inputs):
+        seen.append(graph)
+        return graph.forward
+
+    model = build(**FORMS[3], layers=1)
+    for part in model.modules():
+        if isinstance(part, Attention):
+            part.core = DotProductAttention("naive")
+    limits = PackLimits(TOKENS, 12, 40)
+    packs = [[0, 2, 3], [2, 5], [0, 5, 6, 2], [6], [3, 5, 6]]
+    plain = [scores_of(model, groups_of(model, chosen), limits).logits for chosen in packs]
+    monkeypatch.setattr(Block, "forward", torch.compile(Block.forward, backend=backend))
+    counts = []
+    for chosen, wanted in zip(packs, plain, strict=True):
+        found = scores_of(model, groups_of(model, chosen), limits).logits
+        assert torch.allclose(found, wanted, atol=1e-10)
+        found.square().sum().backward()
+        counts.append(len(seen))
+    assert len(set(counts)) == 1, counts
 
 
 def groups_of(model: Any, chosen: list[int]) -> list[Group]:
