@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -9,6 +10,16 @@ from wfm.errors import DataError
 
 _BLOCK = 512
 _DIGEST = 32
+
+
+class Hashes(Protocol):
+    """uint8 [N, 32]: an array, or what reads one once a row is asked for."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __getitem__(self, rows: Any) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +38,8 @@ class RecordPlaces:
     "int64 [N]: of the sample's first header in its shard [bytes]."
     size: np.ndarray
     "int64 [N]: of the range [bytes]."
-    sha256: np.ndarray
-    "uint8 [N, 32]: of the range."
+    sha256: Hashes
+    "uint8 [N, 32]: of the range. Of records on a local disk no row is asked for where there is `crc32c`."
     crc32c: np.ndarray | None = None
     "uint32 [N]: of the range, to check what is read of a local disk in a tenth of the time; without it sha256 is compared."
 
