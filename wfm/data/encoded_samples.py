@@ -88,6 +88,7 @@ class EncodedSamples:
         "Of the samples, each once."
         self.order_keys = table.numbers(ORDER_KEY)
         "uint64 [N]: `wfm.data.order.sample_keys` of them."
+        self.keys_differ = not has_twice(self.order_keys)
         self.shapes = _side_by_side([table.numbers(name) for name in _SIDES])
         "int64 [N, 3]: latent frames, height, width."
         self._channels, self._fps = table.numbers("channels"), table.numbers("fps")
@@ -193,7 +194,8 @@ class EncodedSamples:
         if any(wrong.any() for rows in blocks(len(self)) for wrong, _, _ in self._lies(rows, sizes)):
             for wrong, columns, what in self._lies(slice(None), sizes):
                 self.table.refuse(wrong, columns, what)
-        self.table.refuse(_seen_before(self.order_keys, self.ids), ["sample_id"], "the id of another row")
+        if not self.keys_differ:
+            self.table.refuse(_seen_before(self.order_keys, self.ids), ["sample_id"], "the id of another row")
 
     def _lies(self, rows: slice, sizes: np.ndarray) -> Iterator[tuple[np.ndarray, list[str], str]]:
         """Of some rows, bool each, what cannot be true of them: where, by which columns, in words."""
@@ -273,8 +275,6 @@ def _scalar(word: bytes) -> pa.StringScalar:
 def _seen_before(keys: np.ndarray, ids: Sequence[str]) -> np.ndarray:
     """bool [N]: whether a row before has the same key and id; no set of all ids is made."""
     seen = np.zeros(len(ids), bool)
-    if not has_twice(keys):
-        return seen
     order = np.argsort(keys, kind="stable")
     for place in np.flatnonzero(np.diff(keys[order]) == 0):
         one, other = int(order[place]), int(order[place + 1])

@@ -228,6 +228,8 @@ class _Collected:
     def _codes(self, name: str, chunk: pa.DictionaryArray) -> np.ndarray:
         """int32: which of `values`, to which those that are new are added."""
         codes, known = _values(chunk.indices), self.values[name]
+        if len(chunk.dictionary) == 1:  # as of a part whose records are in one shard
+            return np.full(len(codes), known.setdefault(chunk.dictionary[0].as_py(), len(known)), np.int32)
         used = np.flatnonzero(np.bincount(codes, minlength=len(chunk.dictionary)))  # others are of other splits
         ours = np.zeros(len(chunk.dictionary), np.int32)
         for code in used.tolist():
@@ -355,7 +357,7 @@ def _is(column: pa.ChunkedArray, value: str) -> np.ndarray:
     found = [np.zeros(0, bool)]
     for chunk in column.chunks:
         is_one = np.array([each == value for each in chunk.dictionary.to_pylist()], bool)
-        found.append(is_one[_values(chunk.indices)])
+        found.append(np.full(len(chunk), is_one[0]) if len(is_one) == 1 else is_one[_values(chunk.indices)])
     return np.concatenate(found)
 
 

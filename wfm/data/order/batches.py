@@ -282,7 +282,7 @@ def _codes(shapes: np.ndarray) -> np.ndarray:
 def _numbered(shapes: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
     """int64 [B]: the codes that there are, ascending; of each of `shapes`, which of them its rows have; int64 [B]: how many
     rows have each. Block by block: codes of a million rows, and their order, are never there at once."""
-    found = [np.unique(_codes(mine[rows])) for mine in shapes for rows in blocks(len(mine))]
+    found = [_different(_codes(mine[rows])) for mine in shapes for rows in blocks(len(mine))]
     known = np.unique(np.concatenate(found))
     if len(known) == 1:
         return known, [zeros(len(mine)) for mine in shapes], np.array([sum(map(len, shapes))])
@@ -292,6 +292,10 @@ def _numbered(shapes: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray
             numbers[rows] = which = np.searchsorted(known, _codes(mine[rows]))
             counts += np.bincount(which, minlength=len(known))
     return known, inverse, counts
+
+
+def _different(codes: np.ndarray) -> np.ndarray:
+    return codes[:1] if codes.min() == codes.max() else np.unique(codes)
 
 
 def _span(rows: Column, row: int) -> tuple[int, int]:

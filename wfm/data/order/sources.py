@@ -60,6 +60,8 @@ class Source:
     "int64 [N, 3]: frames, height, width, whose product the lengths are; None: of no interest to packs, wanted by buckets."
     rows: np.ndarray | None = None
     "int64 [N]: rows of the samples that these are, where they are not all of them; None: 0 to N - 1."
+    distinct: bool = False
+    "Whether somebody has seen already that all keys differ."
 
     def __post_init__(self) -> None:
         count = len(self.lengths)
@@ -72,7 +74,7 @@ class Source:
         for name, values in {"lengths": self.lengths, "frames": self.frames}.items():
             if values is not None and values.dtype.kind not in "iu":
                 raise DataError(f"source {self.name!r}: {name} are {values.dtype}, whole numbers of tokens are wanted")
-        if has_twice(self.keys):
+        if not self.distinct and has_twice(self.keys):
             raise DataError(f"source {self.name!r}: two of its samples have the same key: each wants an id of its own")
         if any_of(wrong for rows in blocks(count) for wrong, _, _ in self._lies(rows)):
             for wrong, name, why in self._lies(slice(None)):
@@ -131,7 +133,9 @@ class Source:
         """All of `samples`, cut between frames where one has to be."""
         shapes = np.asarray(samples.shapes, np.int64).reshape(-1, 3)
         held = None if weights is None else np.asarray(weights, np.float64)
-        return cls(name, Products(shapes), keys_of(samples), rate, held, Products(shapes[:, 1:]), shapes)
+        distinct = getattr(samples, "keys_differ", False)
+        frames = Products(shapes[:, 1:])
+        return cls(name, Products(shapes), keys_of(samples), rate, held, frames, shapes, distinct=distinct)
 
     def only(self, chosen: np.ndarray) -> "Source":
         """The samples where `chosen`, bool [N], holds; they keep their rows and keys, and all that is random of them."""
@@ -149,6 +153,7 @@ class Source:
             part(self.frames),
             part(self.shapes),
             rows[chosen],
+            self.distinct,
         )
 
 
