@@ -19,7 +19,9 @@ import pyarrow.parquet as pq
 from av.video.reformatter import VideoReformatter
 
 from wfm.data.energon import MEMBERS, write_energon
+from wfm.data.lengths_index import write_index
 from wfm.data.order import sample_keys
+from wfm.data.record_table import INDEX_FILE
 from wfm.data.records import LENGTHS
 from wfm.data.shards import ShardWriter
 
@@ -108,8 +110,11 @@ def write_lengths(folder: Path) -> None:
             "channels": 4, "latent_frames": 1, "latent_height": 1, "latent_width": 1, "extrapolated": False, "shard": shard,
         }  # fmt: skip
         columns |= {name: [value] * len(rows) for name, value in alike.items()}
-        arrays = [pa.array(columns[field.name], field.type) for field in LENGTHS]
-        pq.write_table(pa.table(arrays, schema=LENGTHS), out / f"{number:04d}.parquet", compression="zstd")
+        table = pa.table([pa.array(columns[field.name], field.type) for field in LENGTHS], schema=LENGTHS)
+        pq.write_table(table, out / f"{number:04d}.parquet", compression="zstd")
+        index = folder / "parts" / f"{number:04d}" / INDEX_FILE
+        index.parent.mkdir(parents=True)
+        write_index(table, out / f"{number:04d}.parquet", index)
 
 
 def clip(seed: int) -> bytes:

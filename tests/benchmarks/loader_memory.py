@@ -3,35 +3,36 @@
     OMP_NUM_THREADS=1 python -m tests.benchmarks.loader_memory
     OMP_NUM_THREADS=1 python -m tests.benchmarks.loader_memory --counts 1000 100000 --steps 100
 
-The table of samples is made up, its places are those of 1,000 real samples of 16 KiB in 4 shards; it lies on disk and is
-memory-mapped, as a part's table of lengths is. Each count is a process of its own: it opens the table, makes the order, and
-reads so many steps of 16 samples with two threads. `end` and `peak` are its memory that no file backs, in MiB above that of
-the process before (libraries loaded, nothing opened); `bytes_a_sample` is what `end` grows by from the least count to the
-most: the index, keys and lengths of all samples that the order holds. `reading` is the growth between step 20 and the last.
-`twin` is the same with a Python object a sample, which is what must not be.
+The table of samples is made up, its places are those of 1,000 real samples of 16 KiB in 4 shards; it lies on disk with its
+index, four parts of it, and is opened as a training opens it. Each count is a process of its own: it opens the table, makes
+the order, and reads so many steps of 16 samples with two threads. `end` and `peak` are its memory that no file backs
+(`RssAnon`), in MiB above that of the process before (libraries loaded, nothing opened); `of_files` is the growth of what files
+back (`RssFile`), which the system may take back. `bytes_a_sample` is what `end` grows by from the least count to the most.
+`reading` is the growth between step 20 and the last. `twin` is the same with a Python object a sample, which is what must not
+be.
 """
 
 import argparse
 import ctypes
 import gc
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import torch
 
-from tests.benchmarks.loader_data import SIZE, read_places, write_shards
-from tests.benchmarks.loader_sides import BATCH, as_tensor
+from tests.benchmarks.loader_data import read_places, save_places, write_lengths, write_shards
+from tests.benchmarks.loader_resume import Opened
+from tests.benchmarks.loader_sides import BATCH
 from tests.benchmarks.paired import print_line
 from wfm.data.loader import Loader, LoaderConfig
 from wfm.data.order import Batching, BatchOrder, Lane, Source, sample_keys
-from wfm.data.reading import RecordPlaces, RecordReader
 
 ROOT = Path(__file__).parents[2]
 PLACES = ("shard", "offset", "size", "sha256", "crc32c")
@@ -39,53 +40,17 @@ REAL = 1000
 FIRST = 20
 
 
-class Names(Sequence[str]):
-    """Ids that are made when they are asked for, as those of a memory-mapped table are."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[str]: ...
-    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
-        if isinstance(place, slice):
-            return [f"s{row:07d}" for row in range(*place.indices(self._count))]
-        if not 0 <= place < self._count:
-            raise IndexError(place)
-        return f"s{place:07d}"
-
-
-class Table:
-    """`Samples` of a made-up table."""
-
-    def __init__(self, folder: Path, count: int, shards: list[str]) -> None:
-        held = {
-            name: np.load(folder / f"{name}-{count}.npy", mmap_mode="r")
-            for name in ("shard", "offset", "size", "sha256")
-        }
-        self._reader = RecordReader(RecordPlaces(shards, *held.values()))
-        self.ids = Names(count)
-        self.order_keys: np.ndarray = np.load(folder / f"order_keys-{count}.npy", mmap_mode="r")
-        self.shapes: np.ndarray = np.load(folder / f"shapes-{count}.npy", mmap_mode="r")
-        self.sizes: np.ndarray = np.broadcast_to(np.int64(SIZE), count)
-        self.identity = f"made up {count}"
-
-    def read(self, row: int) -> dict[str, torch.Tensor]:
-        return {"bin": as_tensor(self._reader.read(row)["bin"], "bin")}
-
-
-def write_table(folder: Path, count: int) -> None:
-    """The first `REAL` rows again and again."""
-    found = read_places(folder)
-    for name in PLACES:
-        np.save(folder / f"{name}-{count}.npy", found[name][np.arange(count) % REAL])
-    np.save(folder / f"shapes-{count}.npy", np.ones((count, 3), np.int64))
-    np.save(folder / f"order_keys-{count}.npy", sample_keys(Names(count)))
+def write_table(folder: Path, count: int) -> Path:
+    """A folder whose table has the first `REAL` rows again and again, each time by another id."""
+    found, own = read_places(folder), folder / str(count)
+    for shard in found["shards"].tolist():
+        (own / shard).parent.mkdir(parents=True, exist_ok=True)
+        os.link(folder / shard, own / shard)
+    ids = [f"s{number:07d}" for number in range(count)]
+    repeated = {name: found[name][np.arange(count) % REAL] for name in PLACES}
+    save_places(own, shards=found["shards"], **repeated, ids=np.array(ids, "S"), order_keys=sample_keys(ids))
+    write_lengths(own)
+    return own
 
 
 def anonymous() -> float:
@@ -95,9 +60,9 @@ def anonymous() -> float:
     return sample()
 
 
-def sample() -> float:
+def sample(what: str = "RssAnon") -> float:
     text = Path("/proc/self/status").read_text()
-    return int(text.partition("RssAnon:")[2].split()[0]) / 1024
+    return int(text.partition(f"{what}:")[2].split()[0]) / 1024
 
 
 class Peak:
@@ -118,12 +83,11 @@ class Peak:
         return self.most
 
 
-def one_process(folder: Path, count: int, steps: int, twin: bool) -> dict[str, float]:
+def one_process(folder: Path, steps: int, twin: bool) -> dict[str, float]:
     """Plan and read here."""
-    shards = sorted(str(path) for path in folder.glob("shards/train/*.tar"))
     torch.set_num_threads(1)
-    before, peak = anonymous(), Peak()
-    samples = Table(folder, count, shards)
+    before, of_files, peak = anonymous(), sample("RssFile"), Peak()
+    samples = Opened(folder)
     held = [{"id": name, "row": row, "size": float(row)} for row, name in enumerate(samples.ids)] if twin else []
     order = BatchOrder([Lane("all", [Source.of("all", samples)])], Batching(samples=BATCH), seed=0)
     with Loader({"all": samples}, order, LoaderConfig(workers=2, prefetch_bytes=4 * 2**20)) as loader:
@@ -133,7 +97,8 @@ def one_process(folder: Path, count: int, steps: int, twin: bool) -> dict[str, f
                 early = anonymous()
         after = anonymous()
     assert len(batch["bin"]) == BATCH
-    return {"end": after - before, "peak": peak.end() - before, "reading": after - early, "objects": len(held)}
+    found = {"end": after - before, "peak": peak.end() - before, "reading": after - early, "objects": len(held)}
+    return {**found, "of_files": sample("RssFile") - of_files}
 
 
 def main() -> None:
@@ -145,27 +110,26 @@ def main() -> None:
     parser.add_argument("--twin", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.here:
-        print(json.dumps(one_process(given.here, given.counts[0], given.steps, given.twin)))
+        print(json.dumps(one_process(given.here, given.steps, given.twin)))
         return
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         write_shards(Path(scratch), "bin", REAL, 4)
-        for count in given.counts:
-            write_table(Path(scratch), count)
+        folders = {count: write_table(Path(scratch), count) for count in given.counts}
         for name, more in (("ours", []), ("twin", ["--twin"])):
-            rows = {count: _of_child(Path(scratch), count, given.steps, more) for count in given.counts}
+            rows = {count: _of_child(folders[count], given.steps, more) for count in given.counts}
             least, most = min(given.counts), max(given.counts)
             grown = (rows[most]["end"] - rows[least]["end"]) * 2**20 / (most - least)
             found[name] = {"bytes_a_sample": round(grown, 1), "mib": rows}
     print_line(benchmark="loader_memory", steps=given.steps, **found)
 
 
-def _of_child(folder: Path, count: int, steps: int, more: list[str]) -> dict[str, float]:
+def _of_child(folder: Path, steps: int, more: list[str]) -> dict[str, float]:
     command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.loader_memory", "--here", str(folder)]
-    command += ["--counts", str(count), "--steps", str(steps), *more]
+    command += ["--steps", str(steps), *more]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     if done.returncode:
-        raise RuntimeError(f"{count} samples: ended with {done.returncode}\n{done.stderr[-2000:]}")
+        raise RuntimeError(f"{folder.name} samples: ended with {done.returncode}\n{done.stderr[-2000:]}")
     return {name: round(value, 1) for name, value in json.loads(done.stdout.splitlines()[-1]).items()}
 
 

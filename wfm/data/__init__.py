@@ -20,7 +20,8 @@ Read in this order:
     clip_frames frames of one sample by number, no more of them decoded than are asked for
     own_shape   the same clips, and still images, whole: at their own length, size, aspect and rate
     records     samples that a tokenizer encoded, each of its own shape: shards and a table of lengths (record_table: where
-                both lie; lengths: read as arrays; encoded_samples: as samples for a training)
+                both lie; lengths: read as arrays, from its index (lengths_index) where there is one; encoded_samples: as
+                samples for a training)
     dataset_parts  a data set's parts as the inputs of stages that encode it
     captions    text embeddings of samples, each distinct caption held once
     signals     what lies beside the frames of clips, as named tracks that windows are cut from
@@ -43,6 +44,7 @@ __all__ = [
     "exclusions",
     "images",
     "lengths",
+    "lengths_index",
     "loader",
     "local",
     "mixture",

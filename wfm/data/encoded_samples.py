@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import hashlib
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ import torch
 from torch import Tensor
 
 from wfm.data.lengths import Lengths, open_lengths
+from wfm.data.order.columns import Products, blocks, has_twice, unnamed
 from wfm.data.order.sources import sample_keys
 from wfm.data.reading import ReadingConfig, RecordPlaces, RecordReader
 from wfm.data.record_table import RecordPlace, place_of
@@ -88,23 +88,28 @@ class EncodedSamples:
         "Of the samples, each once."
         self.order_keys = table.numbers(ORDER_KEY)
         "uint64 [N]: `wfm.data.order.sample_keys` of them."
+        self.keys_differ = not has_twice(self.order_keys)
         self.shapes = _side_by_side([table.numbers(name) for name in _SIDES])
         "int64 [N, 3]: latent frames, height, width."
         self._channels, self._fps = table.numbers("channels"), table.numbers("fps")
-        self._rates = torch.from_numpy(self._fps.astype(np.float32))
         self._extrapolated = table.numbers(EXTRAPOLATED)
         shards, shard = table.values["shard"], table.codes["shard"]
         self._check(np.array([place.size(path) for path in shards], np.int64))
-        offset, size, sha256, crc32c = map(table.numbers, ("offset", "bytes", "sha256", "crc32c"))
-        places = RecordPlaces([place.address(path) for path in shards], shard, offset, size, sha256, crc32c)
+        offset, size, crc32c = map(table.numbers, ("offset", "bytes", "crc32c"))
+        addresses = [place.address(path) for path in shards]
+        places = RecordPlaces(addresses, shard, offset, size, table.late("sha256"), crc32c)
         self._reader = RecordReader(places, reading, place.store)
         self._reader.check()
 
     @functools.cached_property
     def sizes(self) -> np.ndarray:
         """int64 [N]: bytes of a sample's tensors."""
-        each = np.where(self._channels > 0, 4 * self._channels, 8)  # latents fp32, tokens int64
-        return np.asarray(self.shapes.prod(axis=1) * each * (1 + self._extrapolated) + 4)
+        values, found = Products(self.shapes), unnamed(len(self), np.int64)
+        for rows in blocks(len(self)):
+            channels = self._channels[rows]
+            each = np.where(channels > 0, 4 * channels, 8)  # latents fp32, tokens int64
+            found[rows] = values[rows] * each * (1 + self._extrapolated[rows]) + 4
+        return found
 
     @functools.cached_property
     def identity(self) -> str:
@@ -161,7 +166,7 @@ class EncodedSamples:
                 raise DataError(f"sample {sample}: no member '{each}.npy'; it has {', '.join(sorted(members))}")
             tensor = torch.from_numpy(read_npy(members[f"{each}.npy"], shape, types, f"sample {sample}: {each}.npy"))
             found[each] = tensor if channels else tensor.long()
-        found["fps"] = self._rates[row].clone()
+        found["fps"] = torch.tensor(self._fps[row], dtype=torch.float32)
         return found
 
     def _id_of(self, row: int, members: Mapping[str, bytes] | Mapping[str, memoryview]) -> str:
@@ -186,13 +191,11 @@ class EncodedSamples:
 
     def _check(self, sizes: np.ndarray) -> None:
         """`sizes`: bytes of each shard, -1 where there is none."""
-        blocks = (
-            slice(start, start + _ROWS) for start in range(0, len(self), _ROWS)
-        )  # which a cache of a processor holds
-        if any(wrong.any() for rows in blocks for wrong, _, _ in self._lies(rows, sizes)):
+        if any(wrong.any() for rows in blocks(len(self)) for wrong, _, _ in self._lies(rows, sizes)):
             for wrong, columns, what in self._lies(slice(None), sizes):
                 self.table.refuse(wrong, columns, what)
-        self.table.refuse(_seen_before(self.order_keys, self.ids), ["sample_id"], "the id of another row")
+        if not self.keys_differ:
+            self.table.refuse(_seen_before(self.order_keys, self.ids), ["sample_id"], "the id of another row")
 
     def _lies(self, rows: slice, sizes: np.ndarray) -> Iterator[tuple[np.ndarray, list[str], str]]:
         """Of some rows, bool each, what cannot be true of them: where, by which columns, in words."""
@@ -247,10 +250,10 @@ def require_samples(source: "Artifact | Path", split: str, reading: ReadingConfi
 
 def _side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
     """int64 [N, columns], in a file without a name like the columns themselves."""
-    with tempfile.TemporaryFile() as file:
-        found = np.asarray(np.memmap(file, np.int64, shape=(len(columns[0]), len(columns))))
-    for place, column in enumerate(columns):
-        found[:, place] = column
+    found = unnamed((len(columns[0]), len(columns)), np.int64)
+    for rows in blocks(len(found)):
+        for place, column in enumerate(columns):
+            found[rows, place] = column[rows]
     found.flags.writeable = False
     return found
 
@@ -272,9 +275,6 @@ def _scalar(word: bytes) -> pa.StringScalar:
 def _seen_before(keys: np.ndarray, ids: Sequence[str]) -> np.ndarray:
     """bool [N]: whether a row before has the same key and id; no set of all ids is made."""
     seen = np.zeros(len(ids), bool)
-    in_order = np.sort(keys)
-    if not (in_order[1:] == in_order[:-1]).any():
-        return seen
     order = np.argsort(keys, kind="stable")
     for place in np.flatnonzero(np.diff(keys[order]) == 0):
         one, other = int(order[place]), int(order[place + 1])

@@ -14,13 +14,14 @@ from wfm.artifacts.address import below
 if TYPE_CHECKING:
     from wfm.artifacts import Artifact
 
+INDEX_FILE = "samples.arrow"
 OPENERS = 16
 """Parts that are opened at once, and whose tables are fetched at once."""
 
 
 @dataclass(frozen=True)
 class TableFile:
-    """A Parquet file of the table of lengths."""
+    """A Parquet file of the table of lengths, and its index."""
 
     label: str
     "What it is called in errors."
@@ -28,6 +29,11 @@ class TableFile:
     "Its local path."
     is_checked: bool
     "By what a manifest says of its bytes, whenever it is fetched."
+    sha256: str = ""
+    "Of its bytes, where it is checked."
+    index: Callable[[], Path] | None = None
+    "The local path of its index (`wfm.data.lengths_index`); None: it has none, as those of before."
+    index_label: str = ""
 
 
 class RecordPlace(Protocol):
@@ -67,11 +73,7 @@ class _OfArtifact:
 
     def files(self) -> list[TableFile]:
         parts = ((f"parts/{name}/", part) for name, part in self._parts.items())
-        return [
-            TableFile(f"{head}{path}", partial(of.fetch, path), True)
-            for head, of in (("", self._artifact), *parts)
-            for path in _of_table(of)
-        ]
+        return [file for head, of in (("", self._artifact), *parts) for file in _of_table(of, head)]
 
     def address(self, shard: str) -> str:
         return f"{self._urls[shard]}/{shard}"
@@ -80,9 +82,21 @@ class _OfArtifact:
         return self._sizes.get(shard, -1)
 
 
-def _of_table(artifact: "Artifact") -> list[str]:
-    paths = [entry.path for entry in artifact.files("samples.parquet")]
-    return [path for path in paths if path == "samples.parquet" or path.startswith("samples.parquet/")]
+def _of_table(artifact: "Artifact", head: str) -> list[TableFile]:
+    """`head`: what is set before their paths in errors."""
+    index, label = (partial(artifact.fetch, INDEX_FILE), head + INDEX_FILE) if _has_index(artifact) else (None, "")
+    found = []
+    for entry in artifact.files("samples.parquet"):
+        fetch = partial(artifact.fetch, entry.path)
+        if entry.path == "samples.parquet":
+            found.append(TableFile(f"{head}{entry.path}", fetch, True, entry.sha256, index, label))
+        elif entry.path.startswith("samples.parquet/"):
+            found.append(TableFile(f"{head}{entry.path}", fetch, True, entry.sha256))
+    return found
+
+
+def _has_index(artifact: "Artifact") -> bool:
+    return any(entry.path == INDEX_FILE for entry in artifact.files(INDEX_FILE))
 
 
 class _OfFolder:
@@ -99,7 +113,16 @@ class _OfFolder:
     def files(self) -> list[TableFile]:
         whole = self._root / "samples.parquet"
         pieces = sorted(whole.glob("*.parquet")) if whole.is_dir() else [whole] if whole.is_file() else []
-        return [TableFile(str(piece), partial(Path, piece), False) for piece in pieces]
+        return [self._file(piece, len(pieces) == 1) for piece in pieces]
+
+    def _file(self, piece: Path, alone: bool) -> TableFile:
+        """With its index, where a writer or ``wfm artifacts pull`` has put it: the latter gives files that several parts have a
+        folder each."""
+        places = [self._root / "parts" / piece.stem / INDEX_FILE] + [self._root / INDEX_FILE] * alone
+        for index in places:
+            if index.is_file():
+                return TableFile(str(piece), partial(Path, piece), False, "", partial(Path, index), str(index))
+        return TableFile(str(piece), partial(Path, piece), False)
 
     def address(self, shard: str) -> str:
         return str(below(self._root, shard))

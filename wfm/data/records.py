@@ -7,6 +7,7 @@ artifacts pull`` treat both alike:
                                       `tokens.npy` int32 [t, h, w] (int64 for a vocabulary beyond 2^31), `extrapolated.npy` like
                                       them where it was made, `json` (the row without what says where it lies)
     samples.parquet                   the table of lengths: one row a sample, as `LENGTHS` has it, in the order of the shards
+    samples.arrow                     its index (`wfm.data.lengths_index`)
     members.parquet                   where each member lies, from which the whole has its `.nv-meta` (`wfm.data.energon`)
 
 `RecordWriter` writes a part; `wfm.data.encoded_samples` reads them.
@@ -29,7 +30,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from wfm.data.energon import MEMBERS
+from wfm.data.lengths_index import write_index
 from wfm.data.order.sources import sample_keys
+from wfm.data.record_table import INDEX_FILE
 from wfm.data.shards import ShardWriter
 from wfm.errors import DataError
 
@@ -141,7 +144,9 @@ class RecordWriter:
             row["sha256"], row["crc32c"] = self._hashes(row)
         pq.write_table(pa.Table.from_pylist(members, schema=MEMBERS), self._out / "members.parquet", compression="zstd")
         table = pa.Table.from_pylist(self._rows, schema=LENGTHS)
-        pq.write_table(table, self._out / "samples.parquet", compression="zstd")
+        parquet = self._out / "samples.parquet"
+        pq.write_table(table, parquet, compression="zstd")
+        write_index(table, parquet, self._out / INDEX_FILE)
 
     def _hashes(self, row: Mapping[str, Any]) -> tuple[bytes, int]:
         import google_crc32c  # of the extra `train`

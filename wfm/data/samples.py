@@ -15,7 +15,8 @@ from torch import Tensor
 class Samples(Protocol):
     """Samples by row. Rows are places in the arrays; whatever outlives a process says the id instead.
 
-    Those that know it without a look at each id have `order_keys` as well: uint64 [N], `wfm.data.order.sample_keys` of the ids.
+    Those that know it without a look at each id have `order_keys` as well: uint64 [N], `wfm.data.order.sample_keys` of the ids;
+    and `keys_differ`, whether it is known that no two of them are the same.
     """
 
     @property

@@ -160,7 +160,7 @@ def order_note(order: RunOrder, steps: int) -> dict[str, Any]:
 
 
 def _counts(held: Pieces) -> dict[str, int]:
-    samples = int((np.diff(held.rows, prepend=-1) > 0).sum())
+    samples = int((np.diff(np.asarray(held.rows), prepend=-1) > 0).sum())
     return {"samples": samples, "oversized": held.oversized, "tokens_left": held.tokens_left}
 
 
@@ -201,6 +201,8 @@ def _limited(source: Source, rate: int, phase: PhaseConfig, where: str) -> Sourc
             f"{where}source {source.name!r}: none of {len(chosen)} samples is within {limits}: nothing to train on"
         )
     held = source if chosen.all() else source.only(chosen)
+    if held.weights is None and held.rate == rate:
+        return held  # another would be looked at again
     if held.weights is None:
         return replace(held, rate=rate)
     if not held.weights.any():

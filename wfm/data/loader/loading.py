@@ -283,7 +283,7 @@ class Loader:
 
 def _require_same(name: str, pieces: Pieces, samples: Samples) -> None:
     """Raises ConfigError where an order is of other samples than those given; a few of them are looked at."""
-    if (last := int(pieces.rows.max())) >= len(samples.ids):
+    if (last := int(pieces.rows[len(pieces.rows) - 1])) >= len(samples.ids):
         raise ConfigError(f"source {name!r}: the order wants its row {last}, and given are {len(samples.ids)} samples")
     looked_at = np.linspace(0, len(pieces.rows) - 1, min(len(pieces.rows), _LOOKED_AT)).astype(np.int64)
     rows = pieces.rows[looked_at].tolist()

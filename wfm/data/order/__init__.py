@@ -7,6 +7,7 @@ Read in this order:
     batches   `BatchOrder`, the other mode: global steps of samples of one shape; `one_shape` where there is but one
     phases    orders one after the other: `Phases`
     packs     what either is made of: samples by source and row, with their seeds
+    columns   numbers of a million samples that take no memory: worked out where they are looked at, or mapped
     sources   samples as lengths, keys, weights; what becomes of one that no pack can hold, by a rule and counted
     draws     draw n of stream v as a pure function: V virtual streams, each with its own shuffle for every epoch
     blending  which of several sources has draw n, at exact rates; which lane has step n

@@ -7,11 +7,13 @@ is dropped, and a bucket of fewer samples than a batch makes one of several epoc
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
+from wfm.data.order.columns import Column, blocks, largest, unnamed, zeros
 from wfm.data.order.draws import Drawn, Draws
 from wfm.data.order.hashing import below, hash64
 from wfm.data.order.lanes import Lane, Lanes
@@ -108,21 +110,22 @@ class _Bucketed:
     def __init__(self, lane: Lane, how: Batching, seed: int) -> None:
         self.name, self._rates = lane.name, np.array([source.rate for source in lane.sources])
         self.pieces = [
-            pieces_of(source, how.tokens or int(source.lengths.max()), how.oversize) for source in lane.sources
+            pieces_of(source, how.tokens or largest(source.lengths), how.oversize) for source in lane.sources
         ]
-        codes = [_codes(source, held) for source, held in zip(lane.sources, self.pieces, strict=True)]
-        known, inverse = _numbered(np.concatenate(codes))
-        self._buckets = np.split(inverse, np.cumsum([len(of_source) for of_source in codes])[:-1])
-        "Of each source: int64 [pieces]."
+        known, self._buckets, counts = _numbered(
+            [_shapes(source, held) for source, held in zip(lane.sources, self.pieces, strict=True)]
+        )
+        "Of each source: integers [pieces]."
+        count = int(counts.sum())
         low = 2**LARGEST_BITS - 1
         self.shapes = np.stack([known >> 2 * LARGEST_BITS, known >> LARGEST_BITS & low, known & low], 1)
         self._tuples = [(frames, height, width) for frames, height, width in self.shapes.tolist()]
         self.sizes = how.of_shapes(self.shapes)
         # a few epochs of little data; what waits at the start of a window is drawn again: a quarter of its samples at most
-        held = max(min(_DRAWS, 4 * len(inverse)), 2 * int(self.sizes.sum()))
-        batches = int((-(-np.bincount(inverse) // self.sizes)).sum())
-        self.window = max(1, held // how.samples if how.samples else held * batches // len(inverse))
-        self._mean = how.samples or len(inverse) / batches  # of the samples of a batch: a guess, of time alone
+        held = max(min(_DRAWS, 4 * count), 2 * int(self.sizes.sum()))
+        batches = int((-(-counts // self.sizes)).sum())
+        self.window = max(1, held // how.samples if how.samples else held * batches // count)
+        self._mean = how.samples or count / batches  # of the samples of a batch: a guess, of time alone
         self._draws = Draws(lane.sources, self.pieces, 1, mix(seed, "lane", lane.name))
         self._seed = mix(seed, "sample")
         self._known: _Window | None = None
@@ -195,7 +198,7 @@ class _Bucketed:
         """By another sample of its shape: of its source, or where that has none, of another."""
         source, row, start, _, epoch, seed = pack.table[:, place].tolist()
         held = self.pieces[source]
-        first, end = np.searchsorted(held.rows, [row, row + 1])
+        first, end = _span(held.rows, row)
         bucket = self._buckets[source][first + np.searchsorted(held.starts[first:end], start)]
         drawn = hash64(seed, attempt)
         for index in sorted(range(len(self.pieces)), key=lambda index: index != source):
@@ -204,7 +207,7 @@ class _Bucketed:
             if held.weights is not None:
                 fits &= held.weights > 0
             if index == source:
-                fits &= held.rows != row
+                fits[slice(*_span(held.rows, row))] = False
             if fits.any():
                 others = np.flatnonzero(fits)
                 piece = int(others[int(below(drawn, np.array([len(others)], np.uint64))[0])])
@@ -225,7 +228,7 @@ class _Bucketed:
 
     def counts(self) -> np.ndarray:
         """int64 [B]: pieces of each bucket."""
-        return np.bincount(np.concatenate(self._buckets), minlength=len(self.sizes))
+        return np.stack([np.bincount(mine, minlength=len(self.sizes)) for mine in self._buckets]).sum(0)
 
 
 class BatchOrder(Lanes[BatchStep]):
@@ -264,20 +267,40 @@ def one_shape(
     return BatchOrder([Lane("samples", [source])], Batching(batch_size), seed)
 
 
-def _codes(source: Source, held: Pieces) -> np.ndarray:
-    """int64: the shape of each piece as one number, ascending as shapes are."""
+def _shapes(source: Source, held: Pieces) -> np.ndarray:
     if held.shapes is None:
         raise DataError(f"source {source.name!r} says no shapes, and a batch is of samples of one shape")
-    frames, height, width = held.shapes.T
+    return held.shapes
+
+
+def _codes(shapes: np.ndarray) -> np.ndarray:
+    """int64 [N]: shapes [N, 3] as one number each, ascending as shapes are."""
+    frames, height, width = shapes.T
     return (frames << 2 * LARGEST_BITS) + (height << LARGEST_BITS) + width
 
 
-def _numbered(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """As `np.unique` with the inverse, at once where all are one."""
-    if (codes == codes[0]).all():
-        return codes[:1], np.zeros(len(codes), np.int64)
-    known, inverse = np.unique(codes, return_inverse=True)
-    return known, inverse
+def _numbered(shapes: Sequence[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray], np.ndarray]:
+    """int64 [B]: the codes that there are, ascending; of each of `shapes`, which of them its rows have; int64 [B]: how many
+    rows have each. Block by block: codes of a million rows, and their order, are never there at once."""
+    found = [_different(_codes(mine[rows])) for mine in shapes for rows in blocks(len(mine))]
+    known = np.unique(np.concatenate(found))
+    if len(known) == 1:
+        return known, [zeros(len(mine)) for mine in shapes], np.array([sum(map(len, shapes))])
+    counts, inverse = np.zeros(len(known), np.int64), [unnamed(len(mine), np.int32) for mine in shapes]
+    for mine, numbers in zip(shapes, inverse, strict=True):
+        for rows in blocks(len(mine)):
+            numbers[rows] = which = np.searchsorted(known, _codes(mine[rows]))
+            counts += np.bincount(which, minlength=len(known))
+    return known, inverse, counts
+
+
+def _different(codes: np.ndarray) -> np.ndarray:
+    return codes[:1] if codes.min() == codes.max() else np.unique(codes)
+
+
+def _span(rows: Column, row: int) -> tuple[int, int]:
+    """Where in ascending rows one stands: the first place, and the one behind the last."""
+    return bisect_left(rows, row), bisect_right(rows, row)
 
 
 def _joined(one: Drawn, two: Drawn) -> Drawn:

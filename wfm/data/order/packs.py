@@ -6,6 +6,7 @@ from hashlib import sha256
 
 import numpy as np
 
+from wfm.data.order.columns import Column
 from wfm.data.order.draws import Drawn
 from wfm.data.order.hashing import hash64
 from wfm.data.order.sources import Pieces
@@ -62,7 +63,7 @@ def digest_of(number: int, lane: str, packs: Sequence[Pack]) -> str:
     return digest.hexdigest()
 
 
-def of_pieces(values: Sequence[np.ndarray], drawn: Drawn) -> np.ndarray:
+def of_pieces(values: Sequence[Column], drawn: Drawn) -> np.ndarray:
     """Of what was drawn, its value; `values`: of each source, one for each of its pieces."""
     if len(values) == 1:
         return values[0][drawn.pieces]

@@ -1,13 +1,14 @@
 """What is ordered: samples by their lengths in tokens, and what becomes of one that no pack can hold."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b, sha256
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from wfm.data.order.columns import Column, Places, Products, any_of, blocks, has_twice, zeros
 from wfm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -37,13 +38,6 @@ def keys_of(samples: "Samples") -> np.ndarray:
     return sample_keys(samples.ids) if known is None else known
 
 
-def _product(shapes: np.ndarray) -> np.ndarray:
-    """[N], of [N, 3]: column by column, which takes a tenth of the time of `prod(1)`."""
-    frames, height, width = shapes.T
-    found: np.ndarray = frames * height * width
-    return found
-
-
 @dataclass(frozen=True, eq=False)
 class Source:
     """Samples that are drawn at one rate.
@@ -52,7 +46,7 @@ class Source:
     """
 
     name: str
-    lengths: np.ndarray
+    lengths: Column
     "int64 [N]: tokens of each sample."
     keys: np.ndarray
     "uint64 [N]: `sample_keys`. The randomness of a sample hangs on its key, never on its place."
@@ -60,12 +54,14 @@ class Source:
     "Of all draws, rate / (sum of the rates of the sources beside it) are from here."
     weights: np.ndarray | None = None
     "float [N]: how often a sample is drawn in an epoch, in the mean; None: each once."
-    frames: np.ndarray | None = None
+    frames: Column | None = None
     "int64 [N]: tokens of one latent frame, between which a sample may be cut; None: anywhere."
     shapes: np.ndarray | None = None
     "int64 [N, 3]: frames, height, width, whose product the lengths are; None: of no interest to packs, wanted by buckets."
     rows: np.ndarray | None = None
     "int64 [N]: rows of the samples that these are, where they are not all of them; None: 0 to N - 1."
+    distinct: bool = False
+    "Whether somebody has seen already that all keys differ."
 
     def __post_init__(self) -> None:
         count = len(self.lengths)
@@ -78,34 +74,42 @@ class Source:
         for name, values in {"lengths": self.lengths, "frames": self.frames}.items():
             if values is not None and values.dtype.kind not in "iu":
                 raise DataError(f"source {self.name!r}: {name} are {values.dtype}, whole numbers of tokens are wanted")
-        in_order = np.sort(self.keys)
-        if (in_order[1:] == in_order[:-1]).any():
+        if not self.distinct and has_twice(self.keys):
             raise DataError(f"source {self.name!r}: two of its samples have the same key: each wants an id of its own")
-        self._refuse(self.lengths < 1, "lengths", self.lengths, "a sample has 1 token or more")
-        if self.frames is not None:
-            self._refuse(self.frames < 1, "frames", self.frames, "a frame has 1 token or more")
-            torn = self.lengths % self.frames != 0
-            self._refuse(torn, "lengths", self.lengths, "it is no multiple of the tokens of a frame")
-        if self.shapes is not None:
-            torn = _product(self.shapes) != self.lengths
-            for side in self.shapes.T:
-                torn |= (side < 1) | (side >= 2**LARGEST_BITS)
-            self._refuse(
-                torn, "shapes", self.shapes, "frames, height and width are 1 or more, and their product the length"
-            )
-        if self.rows is not None:
-            self._refuse(np.diff(self.rows, prepend=-1) < 1, "rows", self.rows, "rows ascend from 0")
-        if self.weights is not None:
-            held = np.isfinite(self.weights) & (self.weights >= 0) & (self.weights <= 2**REPEAT_BITS - 1)
-            self._refuse(~held, "weights", self.weights, f"a weight is at least 0 and at most {2**REPEAT_BITS - 1}")
-            if not (self.weights > 0).any():
-                raise DataError(f"source {self.name!r}: the weights of all {count} samples are 0")
+        if any_of(wrong for rows in blocks(count) for wrong, _, _ in self._lies(rows)):
+            for wrong, name, why in self._lies(slice(None)):
+                self._refuse(wrong, name, why)
+        if self.weights is not None and not (self.weights > 0).any():
+            raise DataError(f"source {self.name!r}: the weights of all {count} samples are 0")
 
-    def _refuse(self, wrong: np.ndarray, name: str, values: np.ndarray, why: str) -> None:
+    def _lies(self, rows: slice) -> Iterator[tuple[np.ndarray, str, str]]:
+        """Of some rows, bool each, what cannot be true of them: where, of which field, and why."""
+        lengths = self.lengths[rows]
+        yield lengths < 1, "lengths", "a sample has 1 token or more"
+        if self.frames is not None:
+            frames = self.frames[rows]
+            yield frames < 1, "frames", "a frame has 1 token or more"
+            yield lengths % np.maximum(frames, 1) != 0, "lengths", "it is no multiple of the tokens of a frame"
+        if self.shapes is not None:
+            shapes = self.shapes[rows]
+            torn = Products(shapes)[:] != lengths
+            for side in shapes.T:
+                torn |= (side < 1) | (side >= 2**LARGEST_BITS)
+            yield torn, "shapes", "frames, height and width are 1 or more, and their product the length"
+        if self.rows is not None:
+            before = self.rows[rows.start - 1] if rows.start else -1
+            yield np.diff(self.rows[rows], prepend=before) < 1, "rows", "rows ascend from 0"
+        if self.weights is not None:
+            weights = self.weights[rows]
+            held = np.isfinite(weights) & (weights >= 0) & (weights <= 2**REPEAT_BITS - 1)
+            yield ~held, "weights", f"a weight is at least 0 and at most {2**REPEAT_BITS - 1}"
+
+    def _refuse(self, wrong: np.ndarray, name: str, why: str) -> None:
         if wrong.any():
             rows = np.flatnonzero(wrong)
             raise DataError(
-                f"source {self.name!r}: {name}[{rows[0]}] is {values[rows[0]]}, and so wrong are {len(rows)} in all: {why}"
+                f"source {self.name!r}: {name}[{rows[0]}] is {getattr(self, name)[rows[0]]}, and so wrong are {len(rows)} in "
+                f"all: {why}"
             )
 
     @cached_property
@@ -115,7 +119,11 @@ class Source:
         more = (values for values in (self.shapes, self.rows) if values is not None)
         for values in (self.lengths, self.keys, self.weights, self.frames, *more):
             kind = "<f8" if values is not None and values.dtype.kind == "f" else "<u8"
-            digest.update(b"-" if values is None else np.ascontiguousarray(values, kind).data)
+            if values is None:
+                digest.update(b"-")
+                continue
+            for rows in blocks(len(values)):
+                digest.update(np.ascontiguousarray(values[rows], kind).data)
         return digest.hexdigest()
 
     @classmethod
@@ -125,15 +133,17 @@ class Source:
         """All of `samples`, cut between frames where one has to be."""
         shapes = np.asarray(samples.shapes, np.int64).reshape(-1, 3)
         held = None if weights is None else np.asarray(weights, np.float64)
-        return cls(name, _product(shapes), keys_of(samples), rate, held, shapes[:, 1] * shapes[:, 2], shapes)
+        distinct = getattr(samples, "keys_differ", False)
+        frames = Products(shapes[:, 1:])
+        return cls(name, Products(shapes), keys_of(samples), rate, held, frames, shapes, distinct=distinct)
 
     def only(self, chosen: np.ndarray) -> "Source":
         """The samples where `chosen`, bool [N], holds; they keep their rows and keys, and all that is random of them."""
 
-        def part(values: np.ndarray | None) -> np.ndarray | None:
+        def part(values: Any) -> Any:
             return None if values is None else values[chosen]
 
-        rows = np.arange(len(self.lengths)) if self.rows is None else self.rows
+        rows = Places(len(self.lengths)) if self.rows is None else self.rows
         return Source(
             self.name,
             self.lengths[chosen],
@@ -143,18 +153,20 @@ class Source:
             part(self.frames),
             part(self.shapes),
             rows[chosen],
+            self.distinct,
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Pieces:
-    """What of a source is drawn: a whole sample, or a part of one, under the budget. Arrays of int64 [M]."""
+    """What of a source is drawn: a whole sample, or a part of one, under the budget. Of int64 [M]."""
 
-    rows: np.ndarray
+    rows: Column
+    "Ascending."
     keys: np.ndarray
     "uint64 [M]: of the samples that they are of."
     starts: np.ndarray
-    lengths: np.ndarray
+    lengths: Column
     shapes: np.ndarray | None
     "int64 [M, 3]: those of the pieces."
     weights: np.ndarray | None
@@ -173,8 +185,17 @@ def pieces_of(source: Source, budget: int, rule: Oversize) -> Pieces:
     """
     if rule not in get_args(Oversize):
         raise ConfigError(f"oversize: {rule!r} is none of {', '.join(get_args(Oversize))}")
-    lengths = source.lengths.astype(np.int64, copy=False)
-    frames = np.ones_like(lengths) if source.frames is None else source.frames.astype(np.int64, copy=False)
+    count = len(source.lengths)
+    weights = None if source.weights is None else np.round(source.weights * 2.0**SHIFT).astype(np.uint64)
+    own = Places(count) if source.rows is None else source.rows
+    shapes = None if source.shapes is None else source.shapes.astype(np.int64, copy=False)
+    if not any_of(source.lengths[rows] > budget for rows in blocks(count)):
+        whole_ones = (
+            source.lengths.astype(np.int64, copy=False) if isinstance(source.lengths, np.ndarray) else source.lengths
+        )
+        return Pieces(own, source.keys, zeros(count), whole_ones, shapes, weights, 0, 0)
+    lengths = np.asarray(source.lengths[:], np.int64)
+    frames = np.ones_like(lengths) if source.frames is None else np.asarray(source.frames[:], np.int64)
     over = lengths > budget
     refused = over if rule == "refuse" else over & (frames > budget) if rule != "leave_out" else np.zeros_like(over)
     if refused.any():
@@ -185,11 +206,6 @@ def pieces_of(source: Source, budget: int, rule: Oversize) -> Pieces:
             f"source {source.name!r}: {len(rows)} samples do not fit a pack, {what} {budget} tokens: rows (tokens) {shown}; "
             f"raise the budget, or choose another rule for oversize samples ({', '.join(get_args(Oversize))})"
         )
-    weights = None if source.weights is None else np.round(source.weights * 2.0**SHIFT).astype(np.uint64)
-    own = np.arange(len(lengths)) if source.rows is None else source.rows
-    shapes = None if source.shapes is None else source.shapes.astype(np.int64, copy=False)
-    if not over.any():
-        return Pieces(own, source.keys, np.zeros_like(lengths), lengths, shapes, weights, 0, 0)
     most = np.maximum(budget // frames, 1)
     whole = lengths // frames
     counts = {"split": -(-whole // most), "leave_out": np.where(over, 0, 1)}.get(rule, np.ones_like(lengths))

@@ -4,6 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
+from wfm.data.order.columns import kept
 from wfm.data.order.hashing import below, hash64
 from wfm.data.order.sources import Pieces
 from wfm.errors import DataError
@@ -22,11 +23,11 @@ class StandIns:
     def _by_length(self) -> np.ndarray:
         pieces = self._pieces
         drawn = np.arange(len(pieces.rows)) if pieces.weights is None else np.flatnonzero(pieces.weights)
-        return drawn[np.argsort(pieces.lengths[drawn], kind="stable")]
+        return kept(drawn[np.argsort(pieces.lengths[drawn], kind="stable")])
 
     @cached_property
     def _lengths(self) -> np.ndarray:
-        return self._pieces.lengths[self._by_length]
+        return kept(self._pieces.lengths[self._by_length])
 
     def find(self, row: int, length: int, seed: int, attempt: int) -> tuple[int, int]:
         """The piece for `attempt` (0, 1, ...) to replace a sample of `row` and `length` that has `seed`, and its own seed.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wfm.data.order.balance import arrange, cost_of, share_out
+from wfm.data.order.columns import total
 from wfm.data.order.draws import Draws
 from wfm.data.order.lanes import Lane, Lanes
 from wfm.data.order.packing import Packer, StreamRecord
@@ -89,7 +90,7 @@ class _Packed:
         self.name, self.how, self.window = lane.name, how, how.window
         self.pieces = [pieces_of(source, how.budget, how.oversize) for source in lane.sources]
         self._key, self._seed = mix(seed, "window", lane.name), mix(seed, "sample")
-        tokens = sum(int(held.lengths.sum()) for held in self.pieces)
+        tokens = sum(total(held.lengths) for held in self.pieces)
         self._in_a_pack = how.budget * sum(len(held.lengths) for held in self.pieces) / tokens
         self._draws = Draws(lane.sources, self.pieces, how.streams, mix(seed, "lane", lane.name))
         self._stand_ins = [StandIns(source.name, held) for source, held in zip(lane.sources, self.pieces, strict=True)]

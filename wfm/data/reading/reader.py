@@ -65,6 +65,8 @@ class RecordReader:
         self._counter = Counter()
         self._disk, self._bucket = Disk(), Bucket(config, store, self._counter)
         self._paths, self._local = _paths_of(places.shards)
+        if not all(self._local):
+            places.sha256[:0]  # what is wrong with hashes that are read late is no sample's fault
         self._cache: RecordCache | None = None
         if config.cache_bytes and not all(self._local):
             folder = Path(config.cache_dir) if config.cache_dir else cache_root() / "records"

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -9,6 +10,17 @@ from wfm.errors import DataError
 
 _BLOCK = 512
 _DIGEST = 32
+_ROWS = 65536  # that are looked at at one time
+
+
+class Hashes(Protocol):
+    """uint8 [N, 32]: an array, or what reads one once a row is asked for."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __getitem__(self, rows: Any) -> Any: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +39,8 @@ class RecordPlaces:
     "int64 [N]: of the sample's first header in its shard [bytes]."
     size: np.ndarray
     "int64 [N]: of the range [bytes]."
-    sha256: np.ndarray
-    "uint8 [N, 32]: of the range."
+    sha256: Hashes
+    "uint8 [N, 32]: of the range. Of records on a local disk no row is asked for where there is `crc32c`."
     crc32c: np.ndarray | None = None
     "uint32 [N]: of the range, to check what is read of a local disk in a tenth of the time; without it sha256 is compared."
 
@@ -44,21 +56,27 @@ class RecordPlaces:
             raise DataError(
                 f"places of records: crc32c is {self.crc32c.dtype} {self.crc32c.shape}, uint32 ({rows},) is expected"
             )
-        wrong_shard = (self.shard < 0) | (self.shard >= len(self.shards))
-        self._refuse(wrong_shard, self.shard, f"shard number {{}} is none of the {len(self.shards)} shards")
-        self._refuse(
-            (self.offset < 0) | (self.offset & (_BLOCK - 1) != 0), self.offset, "offset {} is no block of a tar"
-        )
-        self._refuse(
-            (self.size <= 0) | (self.size & (_BLOCK - 1) != 0), self.size, "{} bytes are no whole blocks of a tar"
-        )
-        self._refuse(self.offset > 2**62, self.offset, "offset {} lies beyond any file")
-        self._refuse(self.size > 2**62, self.size, "{} bytes are more than any file has")
+        for first in range(0, rows, _ROWS):
+            self._look_at(slice(first, first + _ROWS))
 
-    def _refuse(self, wrong: np.ndarray, values: np.ndarray, words: str) -> None:
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise DataError(f"places of records: row {row} lies: {words.format(int(values[row]))}")
+    def _look_at(self, rows: slice) -> None:
+        shard, offset, size = self.shard[rows], self.offset[rows], self.size[rows]
+        lies = [
+            (
+                (shard < 0) | (shard >= len(self.shards)),
+                shard,
+                f"shard number {{}} is none of the {len(self.shards)} shards",
+            ),
+            ((offset < 0) | (offset & (_BLOCK - 1) != 0), offset, "offset {} is no block of a tar"),
+            ((size <= 0) | (size & (_BLOCK - 1) != 0), size, "{} bytes are no whole blocks of a tar"),
+            (offset > 2**62, offset, "offset {} lies beyond any file"),
+            (size > 2**62, size, "{} bytes are more than any file has"),
+        ]
+        for wrong, values, words in lies:
+            if wrong.any():
+                row = int(np.argmax(wrong))
+                number = int(values[row])
+                raise DataError(f"places of records: row {rows.start + row} lies: {words.format(number)}")
 
     def __len__(self) -> int:
         return len(self.shard)
@@ -66,5 +84,7 @@ class RecordPlaces:
     def ends(self) -> np.ndarray:
         """int64 [shards]: how many bytes each shard needs to have, at least."""
         ends = np.zeros(len(self.shards), np.int64)
-        np.maximum.at(ends, self.shard, self.offset + self.size)
+        for first in range(0, len(self), _ROWS):
+            rows = slice(first, first + _ROWS)
+            np.maximum.at(ends, self.shard[rows], self.offset[rows] + self.size[rows])
         return ends

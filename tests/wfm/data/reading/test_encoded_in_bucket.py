@@ -11,11 +11,14 @@ import pytest
 from tests.wfm.data.reading.ill_server import Illness
 from tests.wfm.data.record_rows import SHAPES, TRAIN, committed, latents
 from wfm.artifacts import Artifact, Store
+from wfm.artifacts.pull import pull
 from wfm.data.encoded_samples import require_samples
+from wfm.data.lengths import open_lengths
 from wfm.data.loader import Loader, LoaderConfig
 from wfm.data.order import Lane, Order, Packing, Source, one_shape
 from wfm.data.passes import close_all
 from wfm.data.reading import ReadingConfig
+from wfm.data.record_table import place_of
 from wfm.errors import Cancelled, DataError
 
 
@@ -39,6 +42,25 @@ def test_samples_come_by_range(ill, artifact, monkeypatch):
     assert found.counters["bytes"] == int(found.table.column("bytes").to_numpy().sum())
     assert found.counters["requests"] == len(found)
     found.close()
+
+
+def test_the_index_is_fetched_into_the_cache_and_mapped_there(ill, artifact, tmp_path, monkeypatch, caplog):
+    """And is the same without one, as parts of before have none."""
+    pull(artifact, tmp_path / "pulled", "all")
+    fetched, fetch = [], Artifact.fetch
+
+    def noted(self, path):
+        fetched.append(path)
+        return fetch(self, path)
+
+    monkeypatch.setattr(Artifact, "fetch", noted)
+    table = open_lengths(place_of(artifact), "train")
+    assert fetched == ["samples.arrow"] * 2
+    for index in (tmp_path / "pulled").rglob("samples.arrow"):
+        index.unlink()
+    assert table.table().equals(open_lengths(place_of(tmp_path / "pulled"), "train").table())
+    assert {*fetched} == {"samples.arrow", "samples.parquet"}, "text, and hashes of records"
+    assert "is not used" not in caplog.text
 
 
 def test_trouble_on_the_way_is_borne_and_damage_is_named(ill, artifact):
