@@ -293,7 +293,7 @@ def _print_all(found: "Run", follow: bool) -> None:
     one that no stage of began, how its plan failed, if it did."""
     failed = None if found.nodes() else failed_plan_of(found)
     for line in f"{failed.trace}{failed.reason}".splitlines() if failed is not None else ():
-        print(printable(f"[plan] {line}"), flush=True)
+        print(printable(f"[plan] {said}"), flush=True)
     ends: dict[tuple[str, int], tuple[int, bytes]] = {}
     while True:
         rests = _rests(found) if follow else ""
