@@ -292,7 +292,7 @@ def _print_all(found: "Run", follow: bool) -> None:
     """What all tries of a run wrote, whole lines with the stage before each; with `follow` until the run is over, or rests. Of
     one that no stage of began, how its plan failed, if it did."""
     failed = None if found.nodes() else failed_plan_of(found)
-    for line in f"{failed.trace}{failed.reason}".splitlines() if failed is not None else ():
+    for said in f"{failed.trace}{failed.reason}".splitlines() if failed is not None else ():
         print(printable(f"[plan] {said}"), flush=True)
     ends: dict[tuple[str, int], tuple[int, bytes]] = {}
     while True:

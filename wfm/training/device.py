@@ -39,8 +39,8 @@ def to_device(model: nn.Module, device: torch.device) -> None:
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where the parameters of a model are."""
-    return next(model.parameters()).device
+    """Where the parameters of a model are; one that has none is on the CPU."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def in_bf16(device: torch.device, precision: str) -> bool:
