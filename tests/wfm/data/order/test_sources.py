@@ -26,7 +26,7 @@ def test_split_samples_are_whole_frames_without_a_gap_in_as_few_pieces_as_hold_t
     assert held.tokens_left == 0
     assert held.oversized == (frames * counts > BUDGET).sum()
     for row, (frame, count) in enumerate(cases):
-        mine = held.rows == row
+        mine = held.rows[:] == row
         starts, lengths = held.starts[mine], held.lengths[mine]
         assert starts.tolist() == [0, *np.cumsum(lengths)[:-1]]
         assert lengths.sum() == frame * count
