@@ -243,7 +243,7 @@ def test_many_are_told_in_pieces(monkeypatch):
     one, other = Replaced(), Replaced()
     for row in range(20):
         assert one.add("clips", row, "torn")
-        assert not one.add("clips", row, "short")
+        assert not one.add("clips", row, "worn")
     pieces = one.news()
     assert [len(piece) for piece in pieces] == [7, 7, 6]
     for piece in pieces:
