@@ -2,8 +2,9 @@
 before the first only those since its key frame.
 
 A frame's number is its place in the order of showing; containers only know times. So times are read from the packets, which
-decodes nothing, and are believed where the container has an index, there are as many as the sample's row says frames, and the
-frame that comes first has the time that was sought. Anywhere else decoding begins at the start and the first ones are dropped.
+decodes nothing, and are believed where the container has an index, there are as many as the sample's row says frames, they are
+no times of decoding, and the key frame that was sought comes out first. Anywhere else decoding begins at the start and the
+first ones are dropped.
 """
 
 import contextlib
@@ -81,22 +82,37 @@ def _arrays(frames: Iterator["av.VideoFrame"], size: Size) -> Generator[np.ndarr
 
 def _from(video: OpenVideo, start: int, stated: Any) -> Iterator["av.VideoFrame"]:
     """The frames from number `start` on."""
-    sought = _time_of(video, start, stated)
-    if sought is not None:
-        frames = video.frames(sought)
+    times = _times_of(video, start, stated)
+    if times is not None:
+        key, sought = times
+        frames = video.frames(key)
         first = next(frames, None)
-        if first is not None and first.pts == sought:
-            yield first
-            yield from frames
-            return
+        if first is not None and first.pts == key:  # else the decoder has dropped it: what came is of another place
+            found = itertools.dropwhile(lambda frame: _time(frame) < sought, itertools.chain([first], frames))
+            first = next(found, None)
+            if first is not None and first.pts == sought:
+                yield first
+                yield from found
+                return
     yield from itertools.islice(video.frames(), start, None)
 
 
-def _time_of(video: OpenVideo, number: int, stated: Any) -> int | None:
-    """When frame `number` is shown [ticks], told by the packets alone; None where that is not sure, or is where all begins."""
+def _time(frame: "av.VideoFrame") -> int:
+    return 0 if frame.pts is None else frame.pts
+
+
+def _times_of(video: OpenVideo, number: int, stated: Any) -> tuple[int, int] | None:
+    """When the last key frame up to frame `number` is shown, and that frame itself [ticks], told by the packets alone; None
+    where that is not sure, or is where all begins."""
     if not number or not video.rewinds or not video.straight:
         return None
-    times = [packet.pts for packet in video.packets() if not packet.is_discard]
+    told = [(packet.pts, packet.is_keyframe) for packet in video.packets() if not packet.is_discard]
+    times = [time for time, _ in told]
     if len(times) != stated or len({*times} - {None}) != stated or number >= stated:
         return None
-    return sorted(times)[number]
+    in_order = sorted(times)
+    if times == in_order and video.stream.codec_context.has_b_frames:
+        return None  # times of decoding, as AVI keeps them: those of showing are dealt out from the start on
+    sought = in_order[number]
+    keys = [time for time, is_key in told if is_key and time <= sought]
+    return (max(keys), sought) if keys else None

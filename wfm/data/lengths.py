@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from wfm.data.lengths_index import CODES, FEW, INDEX, NotItsIndex, open_index
+from wfm.data.lengths_index import CODES, FEW, INDEX, NotItsIndex, has_nulls, open_index
 from wfm.data.order.sources import sample_keys
 from wfm.data.record_table import OPENERS, RecordPlace, TableFile
 from wfm.data.records import LENGTHS, ORDER_KEY
@@ -341,15 +341,9 @@ def _columns(
             )  # text that is none would be found at its row, long after
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise DataError(f"samples.parquet of {place}: {file.label}: {error}") from None
-    if empty := [name for name, column in found.items() if _has_nulls(column)]:
+    if empty := [name for name, column in found.items() if has_nulls(column)]:
         raise DataError(f"samples.parquet of {place}: rows without {', '.join(empty)}")
     return found
-
-
-def _has_nulls(column: pa.ChunkedArray) -> bool:
-    if column.null_count:
-        return True
-    return column.type == CODES and any(chunk.dictionary.null_count for chunk in column.chunks)
 
 
 def _is(column: pa.ChunkedArray, value: str) -> np.ndarray:

@@ -74,12 +74,14 @@ def open_index(path: Path, file: TableFile) -> pa.Table:
     try:
         found = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         found.validate()
+        for name in set(FEW) & set(found.column_names):  # before a word or a code of them is looked up
+            found.column(name).validate(full=True)
+        said = {name.decode(): value.decode("latin-1") for name, value in (found.schema.metadata or {}).items()}
     except (pa.ArrowException, OSError, ValueError) as error:
         raise NotItsIndex(f"it is no Arrow file that can be read: {error}") from None
-    said = {name.decode(): value.decode("latin-1") for name, value in (found.schema.metadata or {}).items()}
     if said.get("version") != _VERSION.decode() or not found.schema.equals(INDEX):
         raise NotItsIndex(f"it is no index of this version: {said.get('version')!r}, {', '.join(found.column_names)}")
-    if empty := [name for name in INDEX.names if found.column(name).null_count]:
+    if empty := [name for name in INDEX.names if has_nulls(found.column(name))]:
         raise NotItsIndex(f"rows without {', '.join(empty)}")
     if said.get("rows") != str(len(found)):
         raise NotItsIndex(f"it has {len(found)} rows, and says {said.get('rows')}")
@@ -88,12 +90,14 @@ def open_index(path: Path, file: TableFile) -> pa.Table:
             raise NotItsIndex(f"it is of a table of sha256 {said.get('sha256')}, and that beside it has {file.sha256}")
     else:
         _check_bytes(found, said, file.fetch())
-    try:
-        for name in FEW:  # a code that is none would be looked up
-            found.column(name).validate(full=True)
-    except pa.ArrowException as error:
-        raise NotItsIndex(f"{name}: {error}") from None
     return found
+
+
+def has_nulls(column: pa.ChunkedArray) -> bool:
+    """Whether a row is without a value, or a value that rows may name is none."""
+    if column.null_count:
+        return True
+    return column.type == CODES and any(chunk.dictionary.null_count for chunk in column.chunks)
 
 
 def _check_bytes(found: pa.Table, said: dict[str, str], parquet: Path) -> None:

@@ -68,15 +68,14 @@ def fit(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     with closing(task):
-        with ranks.telling():  # a pass is ended where the wish to stop came; the others hear why when theirs is through
-            order = order_of(settings, task.samples, mixture)  # refused now, and not after a pass over all samples
-            drawn = {name: task.samples[name] for names in order.sources.values() for name in names}
-            require_alike_batches(order, drawn)
-            note = mixture_note(task.samples.values(), mixture)
-            # in the answer, not in the fingerprint: a checkpoint of another order is refused, and the run not begun anew
-            ordered = order_note(order, settings.steps)
-            seed_everything(settings.seed)
-            learner = task.begin()
+        order = order_of(settings, task.samples, mixture)  # refused now, and not after a pass over all samples
+        drawn = {name: task.samples[name] for names in order.sources.values() for name in names}
+        require_alike_batches(order, drawn)
+        note = mixture_note(task.samples.values(), mixture)
+        # in the answer, not in the fingerprint: a checkpoint of another order is refused, and the run not begun anew
+        ordered = order_note(order, settings.steps)
+        seed_everything(settings.seed)
+        learner = task.begin()
         # the samples are closed before the loader: reads that hang end then, and with them its threads
         with Loader(drawn, order, place(settings), transform=task.transform) as loader, closing(task):
             result = train(

@@ -34,11 +34,18 @@ def held_out(sources: Collection[Samples], count: int, config: TrainingConfig) -
 
 
 def most_of(config: TrainingConfig, shape: np.ndarray) -> int:
-    """Samples of a shape (frames, height, width) in a batch of training, of the phase with the largest ones: as many as its
-    budget of tokens has room for, or `batch_size`."""
+    """Samples of a shape (frames, height, width) in a batch of training, of the phase with the largest ones among those that
+    take such a shape: as many as its budget of tokens has room for, or `batch_size`."""
     recipe, area = config.data, int(np.prod(shape))
-    budgets = [(phase.tokens or recipe.tokens, phase.batch_size) for phase in recipe.phases or (PhaseConfig(),)]
+    phases = [phase for phase in recipe.phases if _takes(phase, shape)] or [PhaseConfig()]
+    budgets = [(phase.tokens or recipe.tokens, phase.batch_size) for phase in phases]
     return max(1, *(tokens // area if tokens else samples or config.batch_size for tokens, samples in budgets))
+
+
+def _takes(phase: PhaseConfig, shape: np.ndarray) -> bool:
+    frames, height, width = (int(side) for side in shape)
+    most = ((phase.max_frames, frames), (phase.max_height, height), (phase.max_width, width))
+    return phase.min_frames <= frames and all(side <= limit for limit, side in most if limit)
 
 
 def mean_over(

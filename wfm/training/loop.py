@@ -229,14 +229,14 @@ def train(
                     if guard is not None:
                         guard.before_pass()
                     gradients = stepping.gradients(batch, step, data.most)
+                    kind = kind_of(objective, batch, step)
+                    if guard is not None:
+                        verdict = guard.judge(kind, players_of(gradients))
+                        if verdict is not None:  # the next batch of the order is taken for this step
+                            guard.take_back()
+                            _leave_out(guard, step, verdict, data, ranks, curve)
+                            continue
                     with laid.together(ranks, f"step {step + 1}"):  # optimisers may exchange parts, as Muon does
-                        kind = kind_of(objective, batch, step)
-                        if guard is not None:
-                            verdict = guard.judge(kind, players_of(gradients))
-                            if verdict is not None:  # the next batch of the order is taken for this step
-                                guard.take_back()
-                                _leave_out(guard, step, verdict, data, ranks, curve)
-                                continue
                         factor = rate(step, config)
                         clip(model, gradients.model.norm, config.gradient_clip)
                         optimizers.step(factor)

@@ -209,7 +209,8 @@ def _read_planned(tensors: Mapping[str, Tensor], source: Stored) -> None:
     files: dict[MetadataIndex, Path] = {}
     described: dict[str, Any] = {}
     for name in filled:
-        entry, pieces = source.entries[name], source.pieces[name]
+        entry = source.entries[name]
+        pieces = [piece for piece in source.pieces[name] if prod(piece.shape)]
         chunks = [ChunkStorageMetadata(torch.Size(piece.offset), torch.Size(piece.shape)) for piece in pieces]
         properties = TensorProperties(dtype=getattr(torch, entry.dtype))
         described[name] = TensorStorageMetadata(properties, torch.Size(entry.shape), chunks)

@@ -137,6 +137,9 @@ def damaged(path: Path, lie: str) -> None:
         elif lie == "a code that is none":
             wrong = pa.DictionaryArray.from_arrays(pa.array([7] * len(table), pa.int32()), ["train"], safe=False)
             table = table.set_column(0, "split", wrong)
+        elif lie == "a value that is none":
+            codes = pa.array([row % 2 for row in range(len(table))], pa.int32())
+            table = table.set_column(1, "shard", pa.DictionaryArray.from_arrays(codes, pa.array(["s", None])))
         elif lie == "a row without a value":
             table = table.set_column(place, "channels", pa.array([None] * len(table), pa.int32()))
         elif lie == "another version":
@@ -148,7 +151,7 @@ def damaged(path: Path, lie: str) -> None:
 LIES = {
     "cut short": "no Arrow file", "empty": "no Arrow file", "a changed byte": "its columns are not those that were written",
     "fewer rows": "it has 5 rows, and says 6", "another type": "no index of this version",
-    "a code that is none": "are not those that were written|split: ", "a row without a value": "rows without channels",
+    "a code that is none": "no Arrow file", "a value that is none": "rows without shard", "a row without a value": "rows without channels",
     "another version": "no index of this version: '2'",
 }  # fmt: skip
 
@@ -165,6 +168,22 @@ def test_an_index_that_lies_is_passed_over_by_name(folder: Path, lie: str, caplo
         assert said(open_lengths(place_of(folder), "train")) == wanted
     assert "parts/0a/samples.arrow is not used: " in caplog.text
     assert "0a.parquet is decoded instead" in caplog.text
+
+
+def test_whichever_bit_is_wrong_nothing_but_the_table_is_told(folder: Path) -> None:
+    """Words were read before they were checked: of some bits UnicodeDecodeError and SystemError ended the run."""
+    path = folder / "parts/0a/samples.arrow"
+    file = TableFile("t", lambda: folder / "samples.parquet/0a.parquet", False)
+    data, wanted = path.read_bytes(), open_index(path, file).to_pylist()
+    draw, refused = np.random.default_rng(0), 0
+    for at in draw.permutation(len(data))[:400].tolist():
+        path.unlink()  # others may have it mapped
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1 << int(draw.integers(8))]) + data[at + 1 :])
+        try:
+            assert open_index(path, file).to_pylist() == wanted  # a byte that says nothing
+        except NotItsIndex:
+            refused += 1
+    assert refused > 50
 
 
 def test_a_table_that_was_written_anew_has_no_index(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

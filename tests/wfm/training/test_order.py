@@ -182,8 +182,11 @@ def test_ranks_that_do_not_divide_the_packs_are_refused_before_anything_is_opene
     [
         ({}, 16), ({"tokens": 48}, 4), ({"tokens": 8}, 1), ({"phases": [{"steps": 9, "batch_size": 4}, {"batch_size": 3}]}, 4),
         ({"phases": [{"steps": 9, "tokens": 24}, {"tokens": 36}]}, 3), ({"tokens": 12, "phases": [{"tokens": 24}]}, 2),
+        ({"phases": [{"steps": 9, "batch_size": 256, "max_frames": 1}, {"batch_size": 2, "min_frames": 3}]}, 2),
+        ({"phases": [{"steps": 9, "batch_size": 256, "max_height": 1}, {"batch_size": 2}]}, 2),
     ],
 )  # fmt: skip
 def test_what_is_watched_comes_in_batches_as_large_as_the_largest_phase_has(data, wanted):
-    """Of samples of 12 tokens; the budgets of phases used to say nothing, and batches were of 16."""
+    """Of samples of 12 tokens and 3 frames; the budgets of phases used to say nothing, and batches were of 16. A phase that
+    takes no sample of that shape says nothing of it."""
     assert most_of(TrainingConfig.parse({"data": data}), np.array([3, 2, 2])) == wanted

@@ -24,9 +24,9 @@ def ordinary_threads() -> Iterator[None]:
     try:
         yield
     finally:
-        os.sched_setscheduler(0, policy, priority)
-        for task in filter(_is_real_time, _tasks() - before):
-            with suppress(ProcessLookupError):  # it has ended
+        turned = {0} if (os.sched_getscheduler(0), os.sched_getparam(0)) != (policy, priority) else set()
+        for task in turned | set(filter(_is_real_time, _tasks() - before)):
+            with suppress(ProcessLookupError, PermissionError):  # it has ended; a sandbox that lets nobody ask
                 os.sched_setscheduler(task, policy, priority)
 
 

@@ -3,6 +3,7 @@ worked out where it is looked at, what has to be kept lies in a file without a n
 """
 
 import math
+import os
 import tempfile
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -101,12 +102,15 @@ def zeros(count: int) -> np.ndarray:
 
 
 def unnamed(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An array to be filled, in a file without a name (of `tempfile`'s folder)."""
+    """An array to be filled, in a file without a name (of `tempfile`'s folder). Raises OSError where there is no room: a page
+    that finds none later would end the process."""
     size = math.prod(shape if isinstance(shape, tuple) else (shape,)) * np.dtype(dtype).itemsize
     if size < _LEAST_BYTES:
         return np.empty(shape, dtype)
     with tempfile.TemporaryFile() as file:
-        return np.asarray(np.memmap(file, dtype, "w+", shape=shape))
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
 
 
 def kept(column: Column | np.ndarray) -> np.ndarray:

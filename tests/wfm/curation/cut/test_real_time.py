@@ -37,7 +37,8 @@ def encoded(opening: Callable[[], object]) -> tuple[bytes, set[int]]:
 def test_no_thread_is_left_real_time_and_the_bytes_are_the_same() -> None:
     before = policies()
     written, during = encoded(ordinary_threads)
-    assert during == policies() == before == {os.SCHED_OTHER}
+    assert during == policies() == before
+    assert not before & {os.SCHED_FIFO, os.SCHED_RR}
     with ordinary_threads():  # the twin's are put back here, for the tests that follow
         plain, its = encoded(nullcontext)
         if os.geteuid() == 0:
@@ -48,17 +49,31 @@ def test_no_thread_is_left_real_time_and_the_bytes_are_the_same() -> None:
 def test_a_clip_in_av1_leaves_this_process_an_ordinary_one(
     tmp_path: Path, write_video: Callable[..., Path], cut_frames: Cut
 ) -> None:
+    before = policies()
     path = write_video(tmp_path / "a.mp4")
     cut_frames(path, 3, 20, tmp_path / "clip.mp4", encoder="av1")
-    assert policies() == {os.SCHED_OTHER}
+    assert policies() == before
+
+
+def test_a_sandbox_that_lets_nobody_ask_ends_no_encoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*arguments: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with ordinary_threads():
+        monkeypatch.setattr("wfm.curation.cut.real_time.os.sched_setscheduler", denied)
+        with ordinary_threads():
+            pass
+        with pytest.raises(ValueError, match="the encoder's own"), ordinary_threads():
+            raise ValueError("the encoder's own")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="real time is for root")
 def test_what_was_real_time_before_stays_so() -> None:
+    before, policy, priority = policies(), os.sched_getscheduler(0), os.sched_getparam(0)
     os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     try:
         encoded(ordinary_threads)
-        assert os.sched_getscheduler(0) == os.SCHED_RR
+        assert (os.sched_getscheduler(0), os.sched_getparam(0).sched_priority) == (os.SCHED_RR, 1)
     finally:
-        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    assert policies() == {os.SCHED_OTHER}
+        os.sched_setscheduler(0, policy, priority)
+    assert policies() == before

@@ -1,12 +1,16 @@
 """What an order holds of a million samples: nothing that no file backs but what it plans at one time."""
 
+import errno
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from wfm.data.order.columns import unnamed
 
 ROOT = Path(__file__).parents[4]
 COUNT = 1_000_000
@@ -63,3 +67,16 @@ def test_what_an_order_holds_does_not_grow_with_its_samples(tmp_path: Path) -> N
         assert done.returncode == 0, done.stderr
         grown[kind] = json.loads(done.stdout)
     assert grown["computed"] < MOST < grown["kept"], grown
+
+
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(monkeypatch):
+    """A page of a sparse file that finds no room when it is written to ends the process by SIGBUS, without a word."""
+
+    def full(file, offset, size):
+        assert (offset, size) == (0, 8 * 2**20)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        unnamed(2**20, np.int64)
+    assert len(unnamed(4, np.int64)) == 4  # what is small is no file
