@@ -151,7 +151,8 @@ def damaged(path: Path, lie: str) -> None:
 LIES = {
     "cut short": "no Arrow file", "empty": "no Arrow file", "a changed byte": "its columns are not those that were written",
     "fewer rows": "it has 5 rows, and says 6", "another type": "no index of this version",
-    "a code that is none": "no Arrow file", "a value that is none": "rows without shard", "a row without a value": "rows without channels",
+    "a code that is none": "no Arrow file", "a value that is none": "rows without shard",
+    "a row without a value": "rows without channels",
     "another version": "no index of this version: '2'",
 }  # fmt: skip
 
