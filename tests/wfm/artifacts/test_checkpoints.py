@@ -396,13 +396,19 @@ def test_failures_are_of_the_one_that_is_sent_now_and_none_are_deletions(slow, m
         time.sleep(0.01)
     assert (uploads.safe, uploads.failing, uploads.busy) == (1, (0.0, ""), False)
     assert "step 1 is in the store, older ones could not be deleted" in caplog.text
-    place.failures = 10**6
+    sent = place.send
+
+    def away_for_the_second(folder, record, *more):
+        if record.step == 2:
+            raise TryAgain("the store is away")
+        sent(folder, record, *more)
+
+    monkeypatch.setattr(place, "send", away_for_the_second)
     uploads.offer(*make(place.scratch, 2))
     while not uploads.failing[0] and time.monotonic() < until:
         time.sleep(0.01)
     assert "the store is away" in uploads.failing[1]
-    place.failures = 0
-    place.gate.clear()  # the store is back, and slow
+    place.gate.clear()  # for the third it is back, and slow
     uploads.offer(*make(place.scratch, 3))
     while uploads.failing[0] and time.monotonic() < until:
         time.sleep(0.01)
