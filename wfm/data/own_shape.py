@@ -89,7 +89,8 @@ class OwnShape:
         still = self.temporal == 1 or self.max_frames == 1 or row.get("kind") == "image"
         least = 1 if still else 1 + self.temporal
         most = self._taken(self.max_frames)
-        stated = row["num_frames"] if isinstance(row.get("num_frames"), int) else None
+        said = row.get("num_frames")
+        stated = said if isinstance(said, int) and said > 0 else None
         wanted = None if stated is None else self._wanted(stated, least)
         held: list[np.ndarray] = []
         seen = taken = 0
