@@ -92,6 +92,13 @@ def test_a_row_that_lies_about_frames_gives_no_frame_that_is_not_there(stated, t
     assert (len(found.frames), counts["frames_left_over"]) == (17, 3)
 
 
+@pytest.mark.parametrize("stated", [0, -3])
+def test_a_row_that_says_it_has_no_frames_says_nothing(stated) -> None:
+    counts: Counter[str] = Counter()
+    (found,) = OwnShape(OwnSize(4096, 8), 8).pieces("c", {**ROW, "num_frames": stated}, iter(pixels(9)), counts)
+    assert (len(found.frames), counts["too_short"]) == (9, 0)
+
+
 def test_an_image_is_one_frame_whatever_the_tokenizer_packs() -> None:
     (found,) = OwnShape(OwnSize(4096, 8), 8).pieces("c", IMAGE, pixels(1), Counter())
     assert (found.kind, found.fps, found.start_seconds, found.frames.shape) == ("image", 0.0, 0.0, (1, 16, 24, 3))

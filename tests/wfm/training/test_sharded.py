@@ -284,6 +284,15 @@ def test_parts_that_are_not_those_of_one_tensor_are_refused(tmp_path, hurt, word
         put_together(named(tmp_path))
 
 
+def test_an_empty_part_takes_no_other_parts_place(tmp_path):
+    """At the same place as one that has rows: its file was read instead, and torch found another size."""
+    whole = torch.arange(15.0).view(5, 3)
+    for rank, (first, end) in enumerate([(0, 3), (3, 5), (0, 0)]):
+        places = {"w": {"offset": [first, 0], "shape": [5, 3]}}
+        write_parts({"w": whole[first:end]}, places, tmp_path, "model", rank, 3)
+    assert same(put_together(named(tmp_path)), {"w": whole})
+
+
 def test_columns_that_leave_a_hole_are_refused_though_they_have_as_many_numbers(tmp_path):
     """Two of four quarters and one of them twice, moved by a column: of other places, and as many numbers as the whole."""
     for rank, at in enumerate(([0, 0], [0, 2], [2, 0], [2, 1])):
